@@ -1,0 +1,49 @@
+# The commands of this project. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+UV := $(shell command -v uv || echo $(BIN)/uv)
+
+.PHONY: help env run test test-unit lint format lock config-readme
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
+
+env: .venv/.complete ## create the environment of requirements.lock in .venv
+
+.venv/.complete: requirements.lock .python-version
+	if [ ! -x $(BIN)/python ]; then \
+	    if command -v uv > /dev/null; then uv venv --quiet --python 3.12 .venv; \
+	    else $$(command -v python3.12 || command -v python3) -m venv .venv; fi; \
+	fi
+	$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 12) else f"Python 3.12 is needed, this is {v}: install it, or uv, and remove .venv")'
+	[ -x "$(UV)" ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	touch $@
+
+run: env ## run everything on the embedded demo cohort
+	$(BIN)/snakemake --profile profiles/local
+
+test: env ## the whole test suite
+	$(BIN)/python -m pytest
+
+test-unit: env ## its fast part
+	$(BIN)/python -m pytest tests/unit
+
+lint: env ## formatting and static checks, as CI runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check workflow rules
+	$(BIN)/snakemake --lint
+
+format: env ## format Python and Snakemake files
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt workflow rules
+
+lock: ## compile requirements.lock from pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.12 pyproject.toml -o requirements.lock
+
+config-readme: env ## write the tables of config/README.md from the schema
+	$(BIN)/python ops/describe_config.py > config/README.md

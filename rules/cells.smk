@@ -1,0 +1,73 @@
+# Which cells can be trusted.
+
+
+rule qc:
+    """Measure each cell of one shard and mark those that fail."""
+    input:
+        shard="<results>/load/shards/{shard}.h5ad",
+    output:
+        cells="<results>/qc/{shard}.parquet",
+        limits="<results>/qc/{shard}.limits.tsv",
+    log:
+        "<logs>/qc/{shard}.log",
+    benchmark:
+        "<benchmarks>/qc/{shard}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("qc"),
+        runtime=runtime("qc"),
+    params:
+        glue("qc"),
+        **config["qc"],
+    script:
+        "../scripts/qc.py"
+
+
+rule doublets:
+    """Score doublets with Scrublet in each donor or pool of one shard."""
+    input:
+        shard="<results>/load/shards/{shard}.h5ad",
+        qc="<results>/qc/{shard}.parquet",
+    output:
+        cells="<results>/doublets/{shard}.parquet",
+        status="<results>/doublets/{shard}.status.tsv",
+    log:
+        "<logs>/doublets/{shard}.log",
+    benchmark:
+        "<benchmarks>/doublets/{shard}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("doublets"),
+        runtime=runtime("doublets"),
+    params:
+        glue("doublets"),
+        **config["doublets"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/doublets.py"
+
+
+rule cells:
+    """Join every decision about a cell and count what was lost where, and why."""
+    input:
+        cells="<results>/load/cells.parquet",
+        samples="<results>/filter/samples.tsv",
+        cell_types="<results>/filter/cell_types.tsv",
+        qc=expand("<results>/qc/{shard}.parquet", shard=SHARDS),
+        doublets=expand("<results>/doublets/{shard}.parquet", shard=SHARDS),
+    output:
+        cells="<results>/cells/cells.parquet",
+        attrition="<results>/cells/attrition.tsv",
+    log:
+        "<logs>/cells.log",
+    benchmark:
+        "<benchmarks>/cells.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("cells"),
+        runtime=runtime("cells"),
+    params:
+        glue("cells"),
+        **config["cells"],
+    script:
+        "../scripts/cells.py"

@@ -1,0 +1,130 @@
+# The config is checked before any job, one clear line for what is wrong. Included by common.smk.
+
+
+def refuse(condition, message):
+    """Stop with one line when the condition holds; SystemExit because a WorkflowError adds lines of code."""
+    if condition:
+        sys.exit(f"error: {message}")
+
+
+def check_schema():
+    """Stop at the first key that the closed schema does not know or whose value it refuses."""
+    schema = yaml.safe_load(workflow_file("../workflow/schemas/config.yaml"))
+    errors = Draft202012Validator(schema).iter_errors(config)
+    for error in sorted(errors, key=lambda error: [str(key) for key in error.absolute_path]):
+        key = ".".join(str(key) for key in error.absolute_path) or "config"
+        refuse(True, f"{key}: {error.message}; see config/README.md")
+
+
+check_schema()
+
+COVARIATES = {covariate["name"]: covariate["type"] for covariate in config["load"]["covariates"]}
+SAMPLE_COLUMNS = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk
+
+
+def check_cohort(path, url, sha256, size):
+    refuse(path and url, "cohort.path and cohort.url are both set; set one of them to null")
+    refuse(
+        url and not (sha256 or size), "cohort.url: a download is verified; set cohort.sha256 or cohort.size"
+    )
+    refuse(path and not Path(path).exists(), f"cohort.path: {path} does not exist")
+    refuse(
+        path and not os.access(path, os.R_OK), f"cohort.path: {path} cannot be read; check its permissions"
+    )
+    demo = not (path or url)
+    for file in config["gene_sets"]:
+        if file.startswith("<results>/simulate/"):
+            refuse(not demo, f"gene_sets: {file} belongs to the demo cohort; name GMT files or set it to []")
+        else:
+            refuse(not Path(file).is_file(), f"gene_sets: {file} does not exist")
+
+
+def check_pool():
+    users = {
+        "doublets.by": config["doublets"]["by"],
+        "load.shard_by": config["load"]["shard_by"],
+        "preprocess.batch": config["preprocess"]["batch"],
+        "dimred.harmonize": config["dimred"]["harmonize"],
+    }
+    for key, value in users.items():
+        refuse(
+            value == "pool" and not config["load"]["pool"],
+            f"{key}: pool needs a column of pools; set load.pool or choose another {key}",
+        )
+    refuse(
+        config["doublets"]["by"] == "pool" and config["load"]["shard_by"] != "pool",
+        "doublets.by: pool needs whole pools in each shard; set load.shard_by: pool",
+    )
+
+
+def formula_variables(design):
+    """Names in a formula; the formula language is Python's syntax for names, calls and operators."""
+    tree = ast.parse(design.lstrip("~ ").replace("^", "**"), mode="eval")
+    calls = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in calls]
+
+
+def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None):
+    key = f"contrasts.{name}"
+    known = sorted(SAMPLE_COLUMNS | COVARIATES.keys())
+    try:
+        variables = formula_variables(design)
+    except SyntaxError:
+        refuse(True, f"{key}.design: {design!r} is no formula; write it like '~ age + sex'")
+    for variable in variables:
+        refuse(
+            variable not in known,
+            f"{key}.design: {variable!r} is no column of a sample; add it to load.covariates or use one of {', '.join(known)}",
+        )
+    refuse(test not in variables, f"{key}.test: {test!r} is not in the design {design!r}")
+    numeric = COVARIATES.get(test, "numeric") != "categorical" and test not in ("donor", "pool")
+    refuse(numeric and unit is None, f"{key}.unit: {test} is a number; say per how many, for example unit: 1")
+    refuse(numeric and (level or reference), f"{key}: {test} is a number; level and reference do not apply")
+    refuse(
+        not numeric and not (level and reference),
+        f"{key}: {test} is a category; set level and reference, the two levels compared",
+    )
+    refuse(not numeric and unit is not None, f"{key}.unit: {test} is a category; remove unit")
+    for variable in references or {}:
+        refuse(variable not in variables, f"{key}.references: {variable!r} is not in the design {design!r}")
+
+
+def check_names():
+    """Covariates, contrasts, strata and the target name what exists, once."""
+    for key, names in {
+        "load.covariates": [covariate["name"] for covariate in config["load"]["covariates"]],
+        "contrasts": [contrast["name"] for contrast in config["contrasts"]],
+    }.items():
+        for name in names:
+            refuse(names.count(name) > 1, f"{key}: {name!r} is there more than once; rename one")
+    taken = SAMPLE_COLUMNS | {
+        "sample",
+        "cell_type",
+        "cell",
+        "label",
+        "cells",
+        "counts",
+        "used",
+        "reason",
+        "shard",
+    }
+    for name in COVARIATES:
+        refuse(name in taken, f"load.covariates: the name {name!r} is taken; choose another")
+    strata = {"cell_type", "donor", "sample", "pool"} | COVARIATES.keys()
+    for stratum in config["cells"]["strata"]:
+        refuse(
+            stratum["column"] not in strata,
+            f"cells.strata: {stratum['column']!r} is no column; use one of {', '.join(sorted(strata))}",
+        )
+    target = config["ridge"]["target"]
+    refuse(
+        target and COVARIATES.get(target) not in ("numeric", "stage"),
+        f"ridge.target: {target!r} is no numeric covariate; name one of load.covariates or set it to null",
+    )
+
+
+check_names()
+check_cohort(**config["cohort"])
+check_pool()
+for contrast in config["contrasts"]:
+    check_contrast(**contrast)

@@ -1,0 +1,94 @@
+# From the user's file, a URL or the simulated demo to checked shards of whole donors.
+
+
+rule simulate:
+    """Draw the demo cohort with planted truth, its gene sets and its truth tables."""
+    output:
+        cohort="<results>/simulate/cohort.h5ad",
+        gene_sets="<results>/simulate/gene_sets.gmt",
+        genes="<results>/simulate/genes.tsv",
+        effects="<results>/simulate/effects.tsv",
+        cells="<results>/simulate/cells.parquet",
+    log:
+        "<logs>/simulate.log",
+    benchmark:
+        "<benchmarks>/simulate.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("simulate"),
+        runtime=runtime("simulate"),
+    params:
+        glue("simulate"),
+        **config["simulate"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/simulate.py"
+
+
+rule fetch:
+    """Download the cohort file, resume where it stopped, and verify it."""
+    output:
+        cohort=f"<results>/fetch/cohort{Path(config['cohort']['url'] or '.h5ad').suffix}",
+    log:
+        "<logs>/fetch.log",
+    benchmark:
+        "<benchmarks>/fetch.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("fetch"),
+        runtime=runtime("fetch"),
+    params:
+        glue("fetch"),
+        url=config["cohort"]["url"],
+        sha256=config["cohort"]["sha256"],
+        size=config["cohort"]["size"],
+    script:
+        "../scripts/fetch.py"
+
+
+rule load:
+    """Check the cohort and write it as shards of whole donors."""
+    input:
+        cohort=cohort_files,
+    output:
+        shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
+        cells="<results>/load/cells.parquet",
+        samples="<results>/load/samples.parquet",
+        genes="<results>/load/genes.parquet",
+        cohort="<results>/load/cohort.json",
+    log:
+        "<logs>/load.log",
+    benchmark:
+        "<benchmarks>/load.tsv"
+    threads: 2
+    resources:
+        mem_mb=mem_mb("load"),
+        runtime=runtime("load"),
+    params:
+        glue("load"),
+        **config["load"],
+    script:
+        "../scripts/load.py"
+
+
+rule filter:
+    """Decide which samples and cell types have enough cells, with a reason for each that has not."""
+    input:
+        cells="<results>/load/cells.parquet",
+        samples="<results>/load/samples.parquet",
+    output:
+        samples="<results>/filter/samples.tsv",
+        cell_types="<results>/filter/cell_types.tsv",
+    log:
+        "<logs>/filter.log",
+    benchmark:
+        "<benchmarks>/filter.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("filter"),
+        runtime=runtime("filter"),
+    params:
+        glue("filter"),
+        **config["filter"],
+    script:
+        "../scripts/filter.py"

@@ -1,0 +1,144 @@
+# What the other files here use: the checked config, input functions, digests of helpers, resources.
+import ast
+import csv
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+
+wildcard_constraints:
+    shard=r"\d+",
+    contrast=r"[a-z][a-z0-9_]*",
+    cell_type=r"[a-z0-9_-]+",
+    resolution=r"[0-9.]+",
+    alpha=r"[0-9.e+-]+",
+
+
+def workflow_file(path):
+    """Text of a file of this workflow, also when another workflow uses it as a module."""
+    return Path(str(workflow.source_path(path))).read_text()
+
+
+include: "checks.smk"
+
+
+SHARDS = [f"{shard:02d}" for shard in range(config["load"]["shards"])]
+CONTRASTS = {contrast["name"]: contrast for contrast in config["contrasts"]}
+RESOLUTIONS = [str(value) for value in config["cluster"]["resolution"]]
+ALPHAS = [str(value) for value in config["ridge"]["alpha"]]
+
+
+def glue(step):
+    """Digest of the helper modules that a step's script imports, so that their edit reruns the step."""
+    pending, texts = [step], {}
+    while pending:
+        tree = ast.parse(workflow_file(f"../scripts/{pending.pop()}.py"))
+        for node in ast.walk(tree):
+            names = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in getattr(node, "names", []) if isinstance(node, ast.Import)]
+            )
+            for name in names:
+                if name and name.startswith("_") and not name.startswith("__") and name not in texts:
+                    texts[name] = workflow_file(f"../scripts/{name}.py")
+                    pending.append(name)
+    return hashlib.sha256("".join(texts[name] for name in sorted(texts)).encode()).hexdigest()[:12]
+
+
+RESOURCES = yaml.safe_load(workflow_file("../workflow/resources.yaml"))
+
+
+def mem_mb(step):
+    """Memory request of a step in MB: a base and a share of its inputs, more with each attempt."""
+    model = RESOURCES[step]
+
+    def request(wildcards, input, attempt):
+        return int(attempt * (model["mem_mb"] + model["mem_mb_per_input_mb"] * input.size_mb))
+
+    return request
+
+
+def runtime(step):
+    """Time limit of a step in minutes: a base and a share of its inputs, more with each attempt."""
+    model = RESOURCES[step]
+
+    def request(wildcards, input, attempt):
+        return int(attempt * (model["minutes"] + model["minutes_per_input_mb"] * input.size_mb))
+
+    return request
+
+
+def cohort_files(wildcards):
+    """Every file that the cohort consists of; the first names its format."""
+    if config["cohort"]["url"]:
+        return [f"<results>/fetch/cohort{Path(config['cohort']['url']).suffix}"]
+    if not config["cohort"]["path"]:
+        return ["<results>/simulate/cohort.h5ad"]
+    path = Path(config["cohort"]["path"])
+    return [str(path)] if path.suffix != ".tsv" and not path.is_dir() else sheet_or_folder(path)
+
+
+def sheet_or_folder(path):
+    """A sample sheet with the files that it lists, or the three files of a 10x mtx folder."""
+    if path.is_dir():
+        wanted = ("matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv")
+        found = sorted(str(file) for file in path.iterdir() if file.name.removesuffix(".gz") in wanted)
+        refuse(len(found) < 3, f"cohort.path: {path} is no 10x folder; it lacks one of {', '.join(wanted)}")
+        return found
+    with open(path, newline="") as sheet:
+        rows = list(csv.DictReader(sheet, delimiter="\t"))
+    refuse(
+        not rows or "path" not in rows[0],
+        f"cohort.path: {path} needs a header with a column 'path' and a row per file",
+    )
+    files = [str(path)]
+    for row in rows:
+        file = path.parent / row["path"]
+        files += sheet_or_folder(file) if file.is_dir() else [str(file)]
+    return files
+
+
+def gene_sets(wildcards):
+    """The GMT files of the config."""
+    return config["gene_sets"]
+
+
+def tested_cell_types():
+    """Ids of the cell types that the pseudobulk checkpoint found fit to be tested."""
+    with checkpoints.pseudobulk.get().output.cell_types.open() as table:
+        return [row["id"] for row in csv.DictReader(table, delimiter="\t") if row["tested"] == "True"]
+
+
+def embedding(wildcards):
+    """What the embedding branch ends in."""
+    return ["<results>/dimred/umap.png"] + expand(
+        [
+            "<results>/cluster/resolution_{resolution}.agreement.tsv",
+            "<results>/markers/resolution_{resolution}.parquet",
+        ],
+        resolution=RESOLUTIONS,
+    )
+
+
+def answers(wildcards):
+    """What the donor branch ends in for each tested cell type."""
+    paths = ["<results>/pseudobulk/cell_types.tsv"]
+    if CONTRASTS:
+        paths += ["<results>/differential/{contrast}/{cell_type}.parquet"]
+    if CONTRASTS and config["gene_sets"]:
+        paths += [
+            "<results>/gsea/{contrast}/{cell_type}.parquet",
+            "<results>/overrepresentation/{contrast}/{cell_type}.parquet",
+        ]
+    if config["ridge"]["target"]:
+        paths += ["<results>/ridge/{cell_type}/summary.tsv"]
+    return [
+        path
+        for pattern in paths
+        for path in expand(pattern, cell_type=tested_cell_types(), contrast=list(CONTRASTS))
+    ]

@@ -1,0 +1,54 @@
+# What changes with a covariate, cell type by cell type, with the sample as the unit.
+
+
+checkpoint pseudobulk:
+    """Sum the counts of kept cells per cell type and sample, and decide which types are tested."""
+    input:
+        shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
+        cells="<results>/cells/cells.parquet",
+        samples="<results>/load/samples.parquet",
+        cell_types="<results>/filter/cell_types.tsv",
+    output:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    log:
+        "<logs>/pseudobulk.log",
+    benchmark:
+        "<benchmarks>/pseudobulk.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("pseudobulk"),
+        runtime=runtime("pseudobulk"),
+    params:
+        glue("pseudobulk"),
+        **config["pseudobulk"],
+    script:
+        "../scripts/pseudobulk.py"
+
+
+rule differential:
+    """Test each gene of one cell type for one contrast with PyDESeq2."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        genes="<results>/differential/{contrast}/{cell_type}.parquet",
+        status="<results>/differential/{contrast}/{cell_type}.status.tsv",
+        samples="<results>/differential/{contrast}/{cell_type}.samples.tsv",
+        volcano="<results>/differential/{contrast}/{cell_type}.volcano.png",
+        pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
+    log:
+        "<logs>/differential/{contrast}/{cell_type}.log",
+    benchmark:
+        "<benchmarks>/differential/{contrast}/{cell_type}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("differential"),
+        runtime=runtime("differential"),
+    params:
+        glue("differential"),
+        **config["differential"],
+        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        cell_type=lambda wildcards: wildcards.cell_type,
+    script:
+        "../scripts/differential.py"

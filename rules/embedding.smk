@@ -1,0 +1,104 @@
+# The map of cells: variable genes, principal components, Harmony, neighbours, UMAP, clusters, markers.
+
+
+rule preprocess:
+    """Normalise kept cells, vote for variable genes and compute principal components."""
+    input:
+        shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
+        cells="<results>/cells/cells.parquet",
+    output:
+        genes="<results>/preprocess/genes.parquet",
+        batches="<results>/preprocess/batches.tsv",
+        pca="<results>/preprocess/pca.parquet",
+        loadings="<results>/preprocess/loadings.parquet",
+        variance="<results>/preprocess/variance.tsv",
+    log:
+        "<logs>/preprocess.log",
+    benchmark:
+        "<benchmarks>/preprocess.tsv"
+    threads: 2
+    resources:
+        mem_mb=mem_mb("preprocess"),
+        runtime=runtime("preprocess"),
+    params:
+        glue("preprocess"),
+        **config["preprocess"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/preprocess.py"
+
+
+rule dimred:
+    """Harmonise the components over a batch, link neighbours and lay them out in two dimensions."""
+    input:
+        pca="<results>/preprocess/pca.parquet",
+        cells="<results>/cells/cells.parquet",
+    output:
+        harmony="<results>/dimred/harmony.parquet",
+        neighbors="<results>/dimred/neighbors.h5ad",
+        umap="<results>/dimred/umap.parquet",
+        status="<results>/dimred/status.tsv",
+        figure="<results>/dimred/umap.png",
+    log:
+        "<logs>/dimred.log",
+    benchmark:
+        "<benchmarks>/dimred.tsv"
+    threads: 2
+    resources:
+        mem_mb=mem_mb("dimred"),
+        runtime=runtime("dimred"),
+    params:
+        glue("dimred"),
+        **config["dimred"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/dimred.py"
+
+
+rule cluster:
+    """Cluster the neighbour graph at one resolution and compare with the given labels."""
+    input:
+        neighbors="<results>/dimred/neighbors.h5ad",
+        cells="<results>/cells/cells.parquet",
+    output:
+        clusters="<results>/cluster/resolution_{resolution}.parquet",
+        agreement="<results>/cluster/resolution_{resolution}.agreement.tsv",
+        contingency="<results>/cluster/resolution_{resolution}.contingency.tsv",
+    log:
+        "<logs>/cluster/resolution_{resolution}.log",
+    benchmark:
+        "<benchmarks>/cluster/resolution_{resolution}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("cluster"),
+        runtime=runtime("cluster"),
+    params:
+        glue("cluster"),
+        random_state=config["random_state"],
+        n_iterations=config["cluster"]["n_iterations"],
+        resolution=lambda wildcards: float(wildcards.resolution),
+    script:
+        "../scripts/cluster.py"
+
+
+rule markers:
+    """Rank the genes that mark each cluster of every resolution."""
+    input:
+        shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
+        clusters=expand("<results>/cluster/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
+    output:
+        markers=expand("<results>/markers/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
+    log:
+        "<logs>/markers.log",
+    benchmark:
+        "<benchmarks>/markers.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("markers"),
+        runtime=runtime("markers"),
+    params:
+        glue("markers"),
+        **config["markers"],
+        target_sum=config["preprocess"]["target_sum"],
+    script:
+        "../scripts/markers.py"

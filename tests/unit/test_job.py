@@ -1,0 +1,145 @@
+"""The glue, run for real: a small workflow whose script succeeds or fails in each way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+SNAKEFILE = """
+rule step:
+    input: "in.txt"
+    output: one="results/one.txt", many=["results/a.txt", "results/b.txt"]
+    log: "results/logs/deep/step.log"
+    benchmark: "results/benchmarks/deep/step.tsv"
+    params: how=config["how"]
+    threads: 2
+    resources: mem_mb=321
+    script: "step.py"
+"""
+
+SCRIPT = """
+import os, subprocess, sys, time
+from _job import InputError, job
+
+with job(snakemake) as out:
+    print("from python")
+    subprocess.run(["echo", "from a child"], check=True)
+    for path in (out.one, *out.many):
+        open(path, "w").write("whole")
+    how = snakemake.params.how
+    if how == "input error":
+        raise InputError("age: value 'old' of donor 7; set load.covariates")
+    if how == "crash":
+        raise KeyError("no such thing")
+    if how == "unwritten":
+        os.unlink(out.many[1])
+    if how == "wait":
+        time.sleep(60)
+    if how == "grandchild":
+        hold = "x = bytearray(300_000_000); import time; time.sleep(1)"
+        code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    if how == "threads":
+        import numpy, threadpoolctl
+        pools = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+        print("threads", pools, os.environ["NUMBA_NUM_THREADS"])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    (tmp_path / "step.py").write_text(SCRIPT)
+    (tmp_path / "in.txt").write_text("x" * 2**20)
+    return tmp_path
+
+
+def command(how):
+    return [sys.executable, "-m", "snakemake", "--cores", "2", "--show-failed-logs", "--config", f"how={how}"]
+
+
+def run(folder, how):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    return subprocess.run(
+        command(how), cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def record(folder):
+    return json.loads((folder / "results/benchmarks/deep/step.perf.json").read_text())
+
+
+def test_success_renames_everything_and_records(folder):
+    assert run(folder, "ok").returncode == 0
+    files = sorted(path.name for path in (folder / "results").glob("[!.]*.txt"))
+    assert files == ["a.txt", "b.txt", "one.txt"]
+    assert not list((folder / "results").glob(".tmp-*"))
+    log = (folder / "results/logs/deep/step.log").read_text()
+    assert log == "from python\nfrom a child\n"
+    facts = record(folder)
+    assert (facts["task_name"], facts["status"], facts["threads"], facts["mem_mb_requested"]) == (
+        "step",
+        "ok",
+        2,
+        321,
+    )
+    assert facts["input_mb"] == 1.0
+    assert facts["throughput_mbs"] == pytest.approx(1 / facts["wall_time_s"], rel=0.05)
+    assert facts["startup_s"] > 0
+
+
+def test_input_error_is_one_line_and_leaves_nothing(folder):
+    outcome = run(folder, "input error")
+    assert outcome.returncode != 0
+    assert "error: age: value 'old' of donor 7; set load.covariates" in outcome.stderr + outcome.stdout
+    assert "Traceback" not in outcome.stderr + outcome.stdout
+    assert not list((folder / "results").glob("[!.]*.txt"))
+    assert not list((folder / "results").glob(".tmp-*"))
+    assert record(folder)["status"] == "failed"
+
+
+def test_crash_has_its_traceback_in_the_log(folder):
+    assert run(folder, "crash").returncode != 0
+    log = (folder / "results/logs/deep/step.log").read_text()
+    assert "Traceback" in log
+    assert "no such thing" in log
+    assert not list((folder / "results").glob("[!.]*.txt"))
+
+
+def test_an_output_that_was_not_written_fails_and_renames_none(folder):
+    assert run(folder, "unwritten").returncode != 0
+    assert "results/b.txt" in (folder / "results/logs/deep/step.log").read_text()
+    assert not list((folder / "results").glob("[!.]*.txt"))
+
+
+@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_job_leaves_no_final_file_and_the_next_run_cleans_up(folder, blow):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    with subprocess.Popen(command("wait"), cwd=folder, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.time() + 60
+        while not (found := list((folder / "results").glob(".tmp-*-b.txt"))) and time.time() < deadline:
+            time.sleep(0.1)
+        assert found, "the job never wrote its temporary files"
+        subprocess.run(["pkill", f"-{int(blow)}", "-f", f"{folder}/.*step.py"], check=True)
+        assert process.wait(60) != 0
+    assert not list((folder / "results").glob("[!.]*.txt"))
+    assert bool(list((folder / "results").glob(".tmp-*"))) == (blow == signal.SIGKILL)
+    assert run(folder, "ok").returncode == 0
+    assert not list((folder / "results").glob(".tmp-*"))
+
+
+def test_memory_of_a_grandchild_counts(folder):
+    assert run(folder, "grandchild").returncode == 0
+    assert record(folder)["peak_rss_mb"] > 286
+
+
+def test_libraries_get_the_threads_of_the_rule(folder):
+    assert run(folder, "threads").returncode == 0
+    assert "threads {2} 2" in (folder / "results/logs/deep/step.log").read_text()
