@@ -1,0 +1,70 @@
+"""A finished run is finished; an edit reruns what it touches and nothing else."""
+
+import yaml
+
+CELLS_ON = {"cells", "preprocess", "dimred", "cluster", "markers", "pseudobulk"}
+
+
+def overlay(checkout, content):
+    (checkout.folder / "overlay.yaml").write_text(yaml.safe_dump(content))
+    return checkout.plan("--configfile", "overlay.yaml")
+
+
+def edit(checkout, path, old, new):
+    file = checkout.folder / path
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_a_second_run_has_nothing_to_do(demo):
+    """The fixture is a copy, so this also holds after moving the folder."""
+    assert demo.plan() == {}
+
+
+def test_one_more_alpha_runs_only_its_jobs_and_the_summaries(demo):
+    types = len(list((demo.folder / "results/ridge").iterdir()))
+    alphas = yaml.safe_load((demo.folder / "config/config.yaml").read_text())["ridge"]["alpha"]
+    planned = overlay(demo, {"ridge": {"alpha": [*alphas, 31.6]}})
+    assert planned == {"ridge": types, "ridge_summary": types}
+
+
+def test_one_more_resolution_runs_only_its_cluster_and_the_markers(demo):
+    assert overlay(demo, {"cluster": {"resolution": [0.5, 1.0, 2.0]}}) == {"cluster": 1, "markers": 1}
+
+
+def test_a_threshold_reruns_its_descendants_and_nothing_else(demo):
+    planned = overlay(demo, {"qc": {"max_pct_mt": 15}})
+    assert set(planned) == {"qc", "doublets"} | CELLS_ON
+    assert planned["qc"] == 2
+
+
+def test_a_setting_of_the_donor_branch_leaves_the_embedding_alone(demo):
+    planned = overlay(demo, {"differential": {"min_count": 5}})
+    assert set(planned) == {"differential", "gsea", "overrepresentation"}
+
+
+def test_a_setting_of_the_embedding_leaves_the_donor_branch_alone(demo):
+    assert set(overlay(demo, {"dimred": {"n_neighbors": 10}})) == {"dimred", "cluster", "markers"}
+
+
+def test_an_edited_script_reruns_its_jobs_and_what_follows(demo):
+    edit(demo, "scripts/overrepresentation.py", '"""', '"""Edited. ')
+    assert set(demo.plan()) == {"overrepresentation"}
+    edit(demo, "scripts/dimred.py", '"""', '"""Edited. ')
+    assert set(demo.plan()) == {"overrepresentation", "dimred", "cluster", "markers"}
+
+
+def test_an_edited_helper_module_reruns_every_step_that_imports_it(demo):
+    edit(demo, "scripts/_job.py", '"""', '"""Edited. ')
+    assert {"simulate", "load", "qc", "pseudobulk"} <= set(demo.plan())
+
+
+def test_a_lost_table_is_made_again_with_what_depends_on_it(demo):
+    (demo.folder / "results/qc/00.parquet").unlink()
+    assert demo.plan()["qc"] == 1
+
+
+def test_the_partial_targets_are_part_of_the_whole(demo):
+    for target in ("cells_only", "embedding_only", "donors_only"):
+        assert demo.plan("--", target) == {}

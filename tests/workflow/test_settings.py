@@ -1,0 +1,108 @@
+"""Every leaf of the schema is used: changing it changes what some job is given."""
+
+import copy
+import io
+from contextlib import redirect_stderr
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+ROOT = Path(__file__).parent.parent.parent
+DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text())
+WILDCARDS = SimpleNamespace(shard="00", contrast="age", cell_type="b_cell", alpha="10", resolution="0.5")
+BMI = {"name": "bmi", "column": "bmi", "type": "numeric"}
+OTHER = {  # a valid other value, where adding one to a number will not do
+    ("cohort", "path"): {"cohort": {"path": "README.md"}, "gene_sets": []},
+    ("cohort", "url"): {"cohort": {"url": "https://x.org/a.h5ad", "size": 1}, "gene_sets": []},
+    ("cohort", "sha256"): {"cohort": {"sha256": "0" * 64}},
+    ("cohort", "size"): {"cohort": {"size": 7}},
+    ("simulate", "age_range"): {"simulate": {"age_range": [20, 30]}},
+    ("load", "counts"): {"load": {"counts": "raw.X"}},
+    ("load", "covariates"): {"load": {"covariates": [*DEFAULTS["load"]["covariates"], BMI]}},
+    ("load", "exclude"): {"load": {"exclude": [{"column": "sex", "values": ["x"]}]}},
+    ("load", "shard_by"): {"load": {"shard_by": "pool"}},
+    ("doublets", "by"): {"doublets": {"by": "pool"}, "load": {"shard_by": "pool"}},
+    ("qc", "patterns"): {"qc": {"patterns": {"mt": "mt-.+"}}},
+    ("cells", "strata"): {"cells": {"strata": []}},
+    ("preprocess", "exclude"): {"preprocess": {"exclude": {"hb": "HB[AB]"}}},
+    ("ridge", "target"): {"ridge": {"target": None}},
+    ("cluster", "resolution"): {"cluster": {"resolution": [2.0]}},
+    ("ridge", "alpha"): {"ridge": {"alpha": [7]}},
+    ("contrasts", None): {"contrasts": [DEFAULTS["contrasts"][0] | {"unit": 5}]},
+    ("gene_sets", None): {"gene_sets": []},
+    ("pathvars", "results"): {"pathvars": {"results": "elsewhere"}},
+    ("random_state", None): {"random_state": 1},
+}  # fmt: skip
+
+
+def leaves():
+    for section, content in SCHEMA["properties"].items():
+        for key in content.get("properties", [None]):
+            yield section, key
+
+
+def changed(section, key):
+    """An overlay that gives one leaf another valid value."""
+    if (section, key) in OTHER:
+        return OTHER[section, key]
+    value = DEFAULTS[section][key]
+    if value is None:
+        return {section: {key: 50}}
+    if isinstance(value, bool):
+        return {section: {key: not value}}
+    if isinstance(value, str):
+        return {section: {key: "none" if value == "pool" else value + "x"}}
+    return {section: {key: value * 0.5 if 0 < value <= 1 else value + 1}}
+
+
+def merge(base, overlay):
+    merged = copy.deepcopy(base)
+    for key, value in overlay.items():
+        merged[key] = merge(merged[key], value) if isinstance(merged.get(key), dict) else value
+    return merged
+
+
+def given(config):
+    """What the rules hand to their jobs: params and patterns of inputs and outputs."""
+    with redirect_stderr(io.StringIO()), SnakemakeApi() as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config=config),
+            snakefile=ROOT / "workflow/Snakefile",
+        )._workflow
+        facts = {}
+        for rule in workflow.rules:
+            values = [rule.params, rule.input, rule.output]
+            facts[rule.name] = repr([[evaluated(value) for value in part] for part in values])
+    return facts
+
+
+def evaluated(value):
+    """The value of a function of wildcards, where it needs no checkpoint; any other value as it is."""
+    if not callable(value):
+        return str(value)
+    if value.__name__ in ("answers", "embedding"):
+        return value.__name__ if value.__name__ == "answers" else value(WILDCARDS)
+    return value(WILDCARDS)
+
+
+@pytest.fixture(scope="module")
+def before():
+    return given(DEFAULTS)
+
+
+@pytest.mark.parametrize(("section", "key"), list(leaves()), ids=lambda part: str(part))
+def test_another_value_reaches_a_job(before, section, key, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    after = given(merge(DEFAULTS, changed(section, key)))
+    assert after != before
+
+
+def test_the_same_value_reaches_no_other_job(before, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert given(DEFAULTS) == before
