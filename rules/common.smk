@@ -114,6 +114,15 @@ def tested_cell_types():
         return [row["id"] for row in csv.DictReader(table, delimiter="\t") if row["tested"] == "True"]
 
 
+def differential_tables(wildcards):
+    """The table of each tested cell type, in the order of cell_types.tsv."""
+    return expand(
+        "<results>/differential/{contrast}/{cell_type}.parquet",
+        cell_type=tested_cell_types(),
+        contrast=wildcards.contrast,
+    )
+
+
 def embedding(wildcards):
     """What the embedding branch ends in."""
     return ["<results>/dimred/umap.png"] + expand(
@@ -129,7 +138,7 @@ def answers(wildcards):
     """What the donor branch ends in for each tested cell type."""
     paths = ["<results>/pseudobulk/cell_types.tsv"]
     if CONTRASTS:
-        paths += ["<results>/differential/{contrast}/{cell_type}.parquet"]
+        paths += ["<results>/synthesis/{contrast}/genes.tsv"]
     if CONTRASTS and config["gene_sets"]:
         paths += [
             "<results>/gsea/{contrast}/{cell_type}.parquet",
@@ -137,8 +146,4 @@ def answers(wildcards):
         ]
     if config["ridge"]["target"]:
         paths += ["<results>/ridge/{cell_type}/summary.tsv"]
-    return [
-        path
-        for pattern in paths
-        for path in expand(pattern, cell_type=tested_cell_types(), contrast=list(CONTRASTS))
-    ]
+    return expand(paths, cell_type=tested_cell_types(), contrast=list(CONTRASTS))

@@ -52,3 +52,28 @@ rule differential:
         cell_type=lambda wildcards: wildcards.cell_type,
     script:
         "../scripts/differential.py"
+
+
+rule synthesis:
+    """Join the tests of one contrast over all cell types: shared and specific genes."""
+    input:
+        genes=differential_tables,
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        effects="<results>/synthesis/{contrast}/effects.parquet",
+        genes="<results>/synthesis/{contrast}/genes.tsv",
+        heatmap="<results>/synthesis/{contrast}/heatmap.png",
+    log:
+        "<logs>/synthesis/{contrast}.log",
+    benchmark:
+        "<benchmarks>/synthesis/{contrast}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("synthesis"),
+        runtime=runtime("synthesis"),
+    params:
+        glue("synthesis"),
+        **config["synthesis"],
+        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+    script:
+        "../scripts/synthesis.py"

@@ -1,0 +1,324 @@
+"""Variable genes and components: equal to scanpy and scikit-learn, whatever the shards."""
+
+from functools import partial
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import yaml
+from _job import InputError
+from preprocess import (
+    fitted_deviation,
+    gene_table,
+    kept_counts,
+    log_normalised,
+    nuisance_kind,
+    preprocess,
+    principal_components,
+    variable_genes,
+    vote,
+)
+
+# anndata 0.13 asks pandas for two options that pandas 4 will drop
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The '(future.infer_string|mode.chained_assignment)' option is deprecated"
+)
+
+N_CELLS, N_GENES, N_TOP = 900, 600, 80
+SETTINGS = {
+    "target_sum": 1e4,
+    "batch": "pool",
+    "min_cells_per_batch": 50,
+    "n_top_genes": N_TOP,
+    "span": 0.3,
+    "exclude": {"mt": "MT-.+"},
+    "n_comps": 10,
+}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """(cells, genes) counts of three types with 60 marker genes each, deep enough for a smooth trend."""
+    rng = np.random.default_rng(7)
+    means = np.tile(rng.lognormal(0, 1.2, N_GENES), (3, 1))
+    for cell_type in range(3):
+        means[cell_type, cell_type * 60 : cell_type * 60 + 60] *= rng.uniform(2, 6, 60)
+    cells = means[rng.integers(0, 3, N_CELLS)] * rng.lognormal(0, 0.3, (N_CELLS, 1))
+    return sp.csr_matrix(rng.poisson(rng.gamma(3, cells / 3)).astype(np.int32))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Three pools in which cells are interleaved, and a fourth of 20 cells."""
+    pool = np.array(["a", "b", "c"])[np.arange(N_CELLS) % 3]
+    pool[::45] = "tiny"
+    return pd.DataFrame({"cell": [f"cell{i}" for i in range(N_CELLS)], "pool": pool})
+
+
+@pytest.fixture(scope="module")
+def genes():
+    symbols = [f"GENE{i}" for i in range(N_GENES)]
+    symbols[:10] = [f"MT-{i}" for i in range(10)]
+    return pd.DataFrame({"gene_id": [f"ENSG{i:05d}" for i in range(N_GENES)], "symbol": symbols})
+
+
+def blocks_of(counts, size=250):
+    """What kept_counts yields, from memory and in another order."""
+    order = np.random.default_rng(1).permutation(counts.shape[0])
+    return lambda: ((order[i : i + size], counts[order[i : i + size]]) for i in range(0, len(order), size))
+
+
+def choose(counts, batch, nuisance=None, min_cells=50, n_top=N_TOP, span=0.3):
+    return variable_genes(
+        blocks_of(counts),
+        pd.Series(batch),
+        np.zeros(counts.shape[1], dtype=bool) if nuisance is None else nuisance,
+        min_cells_per_batch=min_cells,
+        n_top_genes=n_top,
+        span=span,
+    )
+
+
+def scanpy_choice(counts, batch, n_top=N_TOP):
+    import scanpy as sc
+
+    shard = ad.AnnData(
+        counts, obs=pd.DataFrame({"batch": pd.Categorical(batch)}, index=names(counts.shape[0]))
+    )
+    return sc.pp.highly_variable_genes(
+        shard, flavor="seurat_v3", n_top_genes=n_top, batch_key="batch", span=0.3, inplace=False
+    )
+
+
+def names(n):
+    return pd.Index([str(i) for i in range(n)], dtype=object)
+
+
+def assert_same_choice(ours, theirs):
+    for exact in ("highly_variable", "highly_variable_nbatches", "highly_variable_rank"):
+        np.testing.assert_array_equal(ours[exact], theirs[exact], err_msg=exact)
+    for close in ("means", "variances", "variances_norm"):
+        np.testing.assert_allclose(ours[close], theirs[close], rtol=1e-6, err_msg=close)
+
+
+# variable genes
+
+
+def test_variable_genes_are_those_of_scanpy(counts):
+    batch = np.array(["x", "y", "z"])[np.arange(N_CELLS) * 3 // N_CELLS]
+    ours, batches = choose(counts, batch)
+    assert_same_choice(ours, scanpy_choice(counts, batch))
+    assert batches.to_dict("list") == {
+        "batch": ["x", "y", "z"],
+        "cells": [300, 300, 300],
+        "voted": [True] * 3,
+        "reason": [""] * 3,
+    }
+
+
+def test_variable_genes_of_real_cells_are_those_of_scanpy(shared_data):
+    import scanpy as sc
+
+    pbmc = sc.read_10x_mtx(shared_data / "pbmc3k_10x")
+    batch = np.array(["x", "y"])[np.arange(pbmc.n_obs) % 2]
+    ours, batches = choose(pbmc.X.astype(np.int32), batch, n_top=2000)
+    assert batches["voted"].all()
+    assert_same_choice(ours, scanpy_choice(pbmc.X, batch, n_top=2000))
+
+
+def test_small_batches_do_not_vote(counts, cells):
+    ours, batches = choose(counts, cells["pool"])
+    large = (cells["pool"] != "tiny").to_numpy()
+    theirs = scanpy_choice(counts[large], cells["pool"][large])
+    for exact in ("highly_variable", "highly_variable_nbatches", "highly_variable_rank"):
+        np.testing.assert_array_equal(ours[exact], theirs[exact])
+    np.testing.assert_allclose(ours["variances_norm"], theirs["variances_norm"], rtol=1e-6)
+    np.testing.assert_allclose(ours["means"], counts.toarray().mean(axis=0))  # of all cells
+    np.testing.assert_allclose(ours["variances"], counts.toarray().var(axis=0, ddof=1))
+    assert batches.set_index("batch").loc["tiny"].to_dict() == {
+        "cells": 20,
+        "voted": False,
+        "reason": "too_few_cells",
+    }
+
+
+def test_all_cells_vote_when_no_batch_can(counts, cells):
+    ours, batches = choose(counts, cells["pool"], min_cells=400)
+    assert_same_choice(ours, scanpy_choice(counts, np.repeat("one", N_CELLS)))
+    assert batches["reason"].tolist() == ["too_few_cells"] * 4 + ["no_batch_could_vote"]
+    assert batches.iloc[-1][["batch", "cells", "voted"]].tolist() == ["(all cells)", N_CELLS, True]
+
+
+def test_a_single_batch_votes_however_small(counts):
+    ours, batches = choose(counts, np.repeat("one", N_CELLS), min_cells=10_000)
+    assert_same_choice(ours, scanpy_choice(counts, np.repeat("one", N_CELLS)))
+    assert batches["voted"].tolist() == [True]
+
+
+def test_a_batch_without_loess_fit_does_not_vote(counts):
+    batch = np.where(np.arange(N_CELLS) < 3, "shallow", "deep")  # three cells: a handful of different means
+    _, batches = choose(counts, batch, min_cells=2, span=0.05)
+    assert batches["reason"].tolist() == ["", "loess_singular"]
+    assert batches["voted"].tolist() == [True, False]
+
+
+def test_too_small_a_span_for_all_cells_names_the_setting(counts):
+    with pytest.raises(InputError, match=r"preprocess.span: 0.001 .* 900 cells and 600 genes.*; raise"):
+        choose(counts, np.repeat("one", N_CELLS), span=0.001)
+
+
+def test_deviation_is_undefined_where_skmisc_would_crash():
+    values = np.array([0.5, 1.0, 2.0])  # a window of 0.3 x 3 genes holds none
+    assert np.isnan(fitted_deviation(values, values, span=0.3)).all()
+
+
+def test_deviation_follows_the_trend_and_is_one_for_constant_genes():
+    mean = np.append(np.geomspace(0.01, 100, 200), 5)
+    variance = np.append(mean[:-1] + 0.1 * mean[:-1] ** 2, 0)
+    deviation = fitted_deviation(mean, variance, span=0.3)
+    np.testing.assert_allclose(deviation[:-1], np.sqrt(variance[:-1]), rtol=0.02)
+    assert deviation[-1] == 1
+
+
+def test_vote_by_hand():
+    variances_norm = np.array([[9, 8, 7, 1, 5], [9, 1, 8, 7, 6]])
+    voted = vote(variances_norm, np.array([False, True, True, True, True]), n_top_genes=2)
+    # ranks without the first gene: 0 1 3 2 and 3 0 1 2; below 2: 0 1 - - and - 0 1 -
+    np.testing.assert_array_equal(voted["highly_variable_rank"], [np.nan, 0, 0.5, 1, np.nan])
+    assert voted["highly_variable_nbatches"].tolist() == [0, 1, 2, 1, 0]
+    assert voted["highly_variable"].tolist() == [False, True, True, False, False]
+
+
+def test_nuisance_genes_are_measured_but_never_chosen(counts, genes):
+    free, _ = choose(counts, np.repeat("one", N_CELLS))
+    nuisance = free["highly_variable_rank"].lt(10).to_numpy()  # the very best
+    ours, _ = choose(counts, np.repeat("one", N_CELLS), nuisance=nuisance)
+    np.testing.assert_array_equal(ours["variances_norm"], free["variances_norm"])
+    best = free["variances_norm"].mask(nuisance).nlargest(N_TOP).index
+    assert sorted(best) == np.flatnonzero(ours["highly_variable"]).tolist()
+
+
+def test_too_many_variable_genes_wanted(counts):
+    nuisance = np.arange(N_GENES) < 550
+    with pytest.raises(
+        InputError, match=r"n_top_genes: 80 .* 50 genes vary .*; lower preprocess.n_top_genes"
+    ):
+        choose(counts, np.repeat("one", N_CELLS), nuisance=nuisance)
+
+
+def test_default_patterns_spare_the_decoys(request):
+    config = yaml.safe_load((request.config.rootpath / "config" / "config.yaml").read_text())
+    kinds = {
+        "receptor": [
+            "TRAV1-2",
+            "TRBC1",
+            "TRAC",
+            "TRDD3",
+            "IGHM",
+            "IGHG1",
+            "IGKC",
+            "IGLV3-1",
+            "IGHD",
+            "Trav1",
+        ],
+        "mt": ["MT-CO1", "mt-Nd1"],
+        "ribo": ["RPS6", "RPL10A", "RPS4Y1", "RPLP0", "RPSA", "RPS27L"],
+        "": ["TRADD", "TRAF1", "RPS6KA1", "RPS6KB2", "IGHMBP2", "IGF1", "MTOR", "TRAPPC1", "TRBV", ""],
+    }
+    for kind, symbols in kinds.items():
+        found = nuisance_kind(pd.Series(symbols), config["preprocess"]["exclude"])
+        assert dict(zip(symbols, found, strict=True)) == dict.fromkeys(symbols, kind)
+
+
+def test_a_broken_pattern_is_named():
+    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is no regular expression"):
+        nuisance_kind(pd.Series(["A"]), {"mt": "MT-("})
+
+
+# components
+
+
+def test_normalised_values_are_those_of_scanpy(counts):
+    import scanpy as sc
+
+    shard = ad.AnnData(counts.astype(np.float32))
+    sc.pp.normalize_total(shard, target_sum=1e4)
+    sc.pp.log1p(shard)
+    chosen = np.arange(N_GENES) % 3 == 0
+    ours = log_normalised(counts, chosen, 1e4)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours.toarray(), shard.X[:, chosen].toarray(), rtol=1e-6)
+
+
+def test_components_are_those_of_scikit_learn(counts):
+    from sklearn.decomposition import PCA
+
+    values = log_normalised(counts, np.arange(N_GENES) < 100, 1e4)
+    scores, loadings, variance = principal_components([values[:500], values[500:]], 10)
+    oracle = PCA(10, svd_solver="full").fit(values.toarray().astype(np.float64))
+    sign = np.sign((oracle.components_.T * loadings).sum(axis=0))
+    np.testing.assert_allclose(loadings, oracle.components_.T * sign, atol=1e-9)
+    np.testing.assert_allclose(scores, oracle.transform(values.toarray()) * sign, atol=1e-4)
+    np.testing.assert_allclose(variance["variance"], oracle.explained_variance_)
+    np.testing.assert_allclose(variance["variance_ratio"], oracle.explained_variance_ratio_)
+    assert (np.abs(loadings).max(axis=0) == loadings.max(axis=0)).all()
+
+
+def test_too_many_components_wanted():
+    values = sp.csr_matrix(np.eye(5, 20, dtype=np.float32))
+    assert principal_components([values], 4)[0].shape == (5, 4)
+    message = "preprocess.n_comps: 5 .* 5 cells x 20 variable genes have 4; lower preprocess.n_comps"
+    with pytest.raises(InputError, match=message):
+        principal_components([values], 5)
+
+
+# shards
+
+
+def write_shards(folder, counts, cells, genes, n):
+    """Whole h5ad files; every 50th cell is not kept and holds counts that would change every number."""
+    shard_of = np.arange(len(cells)) * 7 % n
+    paths = []
+    for shard in range(n):
+        rows = np.flatnonzero(shard_of == shard)[::-1]
+        values = counts[rows].tolil()
+        values[np.flatnonzero(rows % 50 == 0)] = 1000
+        obs = pd.DataFrame(index=pd.Index(cells["cell"].iloc[rows], dtype=object))
+        var = pd.DataFrame(
+            {"symbol": genes["symbol"].astype(object).to_numpy()}, index=genes["gene_id"].astype(object)
+        )
+        paths.append(f"{folder}/{n}-{shard}.h5ad")
+        ad.AnnData(values.tocsr(), obs=obs, var=var).write_h5ad(paths[-1])
+    return paths
+
+
+def test_number_of_shards_changes_nothing(tmp_path, counts, cells, genes):
+    kept = cells[np.arange(N_CELLS) % 50 != 0]
+    tables = []
+    for n in (1, 3):
+        shards = write_shards(tmp_path, counts, cells, genes, n)
+        pd.testing.assert_frame_equal(gene_table(shards[0]), genes, check_dtype=False)
+        blocks = partial(kept_counts, shards, pd.Index(kept["cell"]))
+        tables.append(preprocess(blocks, kept, genes, **SETTINGS))
+    one, three = tables
+    for exact in ("genes", "batches"):
+        pd.testing.assert_frame_equal(one[exact], three[exact], check_exact=True)
+    for close in ("pca", "loadings", "variance"):
+        pd.testing.assert_frame_equal(one[close], three[close], rtol=0, atol=1e-5)
+
+    assert one["pca"]["cell"].tolist() == kept["cell"].tolist()
+    assert one["genes"]["highly_variable"].sum() == len(one["loadings"]) == N_TOP
+    assert one["genes"]["nuisance"].eq("mt").sum() == 10
+    whole = log_normalised(counts, one["genes"]["highly_variable"].to_numpy(), 1e4)[kept.index].toarray()
+    loadings = one["loadings"].filter(like="PC")
+    np.testing.assert_allclose(
+        one["pca"].filter(like="PC"), (whole - whole.mean(axis=0)) @ loadings, atol=1e-4
+    )
+
+
+def test_a_kept_cell_that_no_shard_holds(tmp_path, counts, cells, genes):
+    shards = write_shards(tmp_path, counts, cells, genes, 2)
+    with pytest.raises(ValueError, match="450 of 900 kept cells are not in exactly one shard"):
+        list(kept_counts(shards[:1], pd.Index(cells["cell"])))

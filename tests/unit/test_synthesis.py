@@ -1,0 +1,70 @@
+"""Synthesis on small tables whose answers are known by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthesis import draw, join, summarise
+
+COLUMNS = ["gene_id", "symbol", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
+
+
+def table(**genes):
+    """Gene -> (log2 fold change, p-value); the standard error is 0.1."""
+    rows = [(gene, gene.upper(), lfc, 0.1, lfc / 0.1, p, p) for gene, (lfc, p) in genes.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@pytest.fixture
+def tables():
+    return {
+        "T cell": table(both=(1, 1e-8), contrary=(1, 1e-7), only=(1, 1e-6), nearly=(1, 1e-6), quiet=(0, 0.9)),
+        "B cell": table(
+            both=(2, 1e-9), contrary=(-1, 1e-7), only=(0, 0.8), nearly=(0.3, 0.1), alone=(-1, 1e-5)
+        ),
+        "untested": table(),
+    }
+
+
+def test_each_pattern_is_what_its_rule_says(tables):
+    genes = summarise(join(tables), fdr=0.05, specific_pvalue=0.2).set_index("gene_id")
+    assert genes["pattern"].to_dict() == {
+        "both": "shared",
+        "contrary": "opposite",
+        "only": "specific",
+        "nearly": "single",
+        "alone": "single",
+        "quiet": "none",
+    }
+    assert genes.loc["both", "cell_types"] == "B cell;T cell"
+    assert genes.loc["contrary", ["up", "down", "tested"]].tolist() == [1, 1, 2]
+    assert list(genes.index[:2]) == ["both", "contrary"]
+
+
+def test_the_correction_over_all_tests_is_benjamini_hochberg_by_hand(tables):
+    effects = join(tables)
+    p = np.sort(effects["pvalue"].to_numpy())
+    by_hand = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1]
+    np.testing.assert_allclose(np.sort(effects["padj_all"]), np.minimum(by_hand, 1), rtol=1e-12)
+
+
+def test_a_missing_pvalue_is_no_test(tables):
+    outlier = tables["B cell"].assign(pvalue=lambda t: t["pvalue"].where(t["gene_id"] != "only"))
+    effects = join(tables | {"B cell": outlier})
+    assert effects["padj_all"].isna().sum() == 1
+    genes = summarise(effects, fdr=0.05, specific_pvalue=0.2).set_index("gene_id")
+    assert genes.loc["only", ["tested", "pattern"]].tolist() == [1, "single"]
+
+
+def test_nothing_tested_gives_empty_tables_and_a_figure_that_says_so():
+    effects = join({"T cell": table()})
+    genes = summarise(effects, fdr=0.05, specific_pvalue=0.2)
+    assert len(effects) == len(genes) == 0
+    assert "no gene" in draw(effects, genes, heatmap_genes=10, unit="10 of age").axes[0].texts[0].get_text()
+
+
+def test_the_heatmap_shows_the_effects_of_the_first_genes(tables):
+    effects = join(tables)
+    genes = summarise(effects, fdr=0.05, specific_pvalue=0.2)
+    axes = draw(effects, genes, heatmap_genes=2, unit="10 of age").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["BOTH", "CONTRARY"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[2, 1], [-1, 1]])
