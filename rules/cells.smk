@@ -16,6 +16,7 @@ rule qc:
     resources:
         mem_mb=mem_mb("qc"),
         runtime=runtime("qc"),
+        attempt=attempt,
     params:
         glue("qc"),
         **config["qc"],
@@ -35,10 +36,11 @@ rule doublets:
         "<logs>/doublets/{shard}.log",
     benchmark:
         "<benchmarks>/doublets/{shard}.tsv"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=mem_mb("doublets"),
         runtime=runtime("doublets"),
+        attempt=attempt,
     params:
         glue("doublets"),
         **config["doublets"],
@@ -66,6 +68,7 @@ rule cells:
     resources:
         mem_mb=mem_mb("cells"),
         runtime=runtime("cells"),
+        attempt=attempt,
     params:
         glue("cells"),
         **config["cells"],

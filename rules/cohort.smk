@@ -17,6 +17,7 @@ rule simulate:
     resources:
         mem_mb=mem_mb("simulate"),
         runtime=runtime("simulate"),
+        attempt=attempt,
     params:
         glue("simulate"),
         **config["simulate"],
@@ -37,6 +38,7 @@ rule fetch:
     resources:
         mem_mb=mem_mb("fetch"),
         runtime=runtime("fetch"),
+        attempt=attempt,
     params:
         glue("fetch"),
         url=config["cohort"]["url"],
@@ -64,6 +66,7 @@ rule load:
     resources:
         mem_mb=mem_mb("load"),
         runtime=runtime("load"),
+        attempt=attempt,
     params:
         glue("load"),
         **config["load"],
@@ -87,6 +90,7 @@ rule filter:
     resources:
         mem_mb=mem_mb("filter"),
         runtime=runtime("filter"),
+        attempt=attempt,
     params:
         glue("filter"),
         **config["filter"],

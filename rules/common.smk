@@ -73,6 +73,11 @@ def runtime(step):
     return request
 
 
+def attempt(wildcards, attempt):
+    """Which attempt of the job this is, from 1; a job is told nowhere else."""
+    return attempt
+
+
 def cohort_files(wildcards):
     """Every file that the cohort consists of; the first names its format."""
     if config["cohort"]["url"]:

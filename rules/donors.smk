@@ -19,6 +19,7 @@ checkpoint pseudobulk:
     resources:
         mem_mb=mem_mb("pseudobulk"),
         runtime=runtime("pseudobulk"),
+        attempt=attempt,
     params:
         glue("pseudobulk"),
         **config["pseudobulk"],
@@ -45,6 +46,7 @@ rule differential:
     resources:
         mem_mb=mem_mb("differential"),
         runtime=runtime("differential"),
+        attempt=attempt,
     params:
         glue("differential"),
         **config["differential"],
@@ -71,6 +73,7 @@ rule synthesis:
     resources:
         mem_mb=mem_mb("synthesis"),
         runtime=runtime("synthesis"),
+        attempt=attempt,
     params:
         glue("synthesis"),
         **config["synthesis"],

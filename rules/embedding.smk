@@ -20,6 +20,7 @@ rule preprocess:
     resources:
         mem_mb=mem_mb("preprocess"),
         runtime=runtime("preprocess"),
+        attempt=attempt,
     params:
         glue("preprocess"),
         **config["preprocess"],
@@ -47,6 +48,7 @@ rule dimred:
     resources:
         mem_mb=mem_mb("dimred"),
         runtime=runtime("dimred"),
+        attempt=attempt,
     params:
         glue("dimred"),
         **config["dimred"],
@@ -72,6 +74,7 @@ rule cluster:
     resources:
         mem_mb=mem_mb("cluster"),
         runtime=runtime("cluster"),
+        attempt=attempt,
     params:
         glue("cluster"),
         random_state=config["random_state"],
@@ -96,6 +99,7 @@ rule markers:
     resources:
         mem_mb=mem_mb("markers"),
         runtime=runtime("markers"),
+        attempt=attempt,
     params:
         glue("markers"),
         **config["markers"],

@@ -18,6 +18,7 @@ rule gsea:
     resources:
         mem_mb=mem_mb("gsea"),
         runtime=runtime("gsea"),
+        attempt=attempt,
     params:
         glue("gsea"),
         **config["gsea"],
@@ -43,6 +44,7 @@ rule overrepresentation:
     resources:
         mem_mb=mem_mb("overrepresentation"),
         runtime=runtime("overrepresentation"),
+        attempt=attempt,
     params:
         glue("overrepresentation"),
         **config["overrepresentation"],

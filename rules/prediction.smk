@@ -19,6 +19,7 @@ rule ridge:
     resources:
         mem_mb=mem_mb("ridge"),
         runtime=runtime("ridge"),
+        attempt=attempt,
     params:
         glue("ridge"),
         **{key: value for key, value in config["ridge"].items() if key != "alpha"},
@@ -50,6 +51,7 @@ rule ridge_summary:
     resources:
         mem_mb=mem_mb("ridge_summary"),
         runtime=runtime("ridge_summary"),
+        attempt=attempt,
     params:
         glue("ridge_summary"),
     script:

@@ -55,18 +55,18 @@ def record(snakemake, log):
             "host": socket.gethostname(),
         }
         try:
-            path = _beside_benchmark(log)
+            path = beside_benchmark(log, ".perf.json")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(facts, indent=1) + "\n")
         except OSError as error:
             print(f"no performance record: {error}", file=sys.stderr)
 
 
-def _beside_benchmark(log):
-    """`results/logs/qc/00.log` -> `results/benchmarks/qc/00.perf.json`."""
+def beside_benchmark(log, suffix):
+    """Path of a job's record: `results/logs/qc/00.log` -> `results/benchmarks/qc/00` + suffix."""
     parts = list(log.parts)
     parts[len(parts) - 1 - parts[::-1].index("logs")] = "benchmarks"
-    return Path(*parts[:-1], f"{log.name.removesuffix('.log')}.perf.json")
+    return Path(*parts[:-1], log.name.removesuffix(".log") + suffix)
 
 
 def _size(path):

@@ -20,12 +20,12 @@ rule step:
     benchmark: "results/benchmarks/deep/step.tsv"
     params: how=config["how"]
     threads: 2
-    resources: mem_mb=321
+    resources: mem_mb=321, attempt=lambda wildcards, attempt: attempt
     script: "step.py"
 """
 
 SCRIPT = """
-import os, subprocess, sys, time
+import errno, os, pathlib, subprocess, sys, time
 from _job import InputError, job
 
 with job(snakemake) as out:
@@ -36,6 +36,9 @@ with job(snakemake) as out:
     how = snakemake.params.how
     if how == "input error":
         raise InputError("age: value 'old' of donor 7; set load.covariates")
+    if how == "stale once" and not pathlib.Path("tried").exists():
+        pathlib.Path("tried").touch()
+        raise OSError(errno.ESTALE, "Stale file handle")
     if how == "crash":
         raise KeyError("no such thing")
     if how == "unwritten":
@@ -65,11 +68,10 @@ def command(how):
     return [sys.executable, "-m", "snakemake", "--cores", "2", "--show-failed-logs", "--config", f"how={how}"]
 
 
-def run(folder, how):
+def run(folder, how, *options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    return subprocess.run(
-        command(how), cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    arguments = [*command(how), *options]
+    return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def record(folder):
@@ -111,6 +113,31 @@ def test_crash_has_its_traceback_in_the_log(folder):
     assert "Traceback" in log
     assert "no such thing" in log
     assert not list((folder / "results").glob("[!.]*.txt"))
+
+
+def failures(folder):
+    lines = (folder / "results/benchmarks/deep/step.failures.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_deterministic_failure_is_not_tried_again(folder):
+    outcome = run(folder, "input error", "--retries", "3")
+    assert outcome.returncode != 0
+    (failure,) = failures(folder)
+    assert (failure["category"], failure["attempt"], failure["task_name"]) == ("configuration", 1, "step")
+    assert "set load.covariates" in failure["evidence"]
+    log = (folder / "results/logs/deep/step.log").read_text()
+    assert log.startswith("not tried again")
+    assert "set load.covariates" in log
+
+
+def test_a_transient_failure_is_retried_within_the_job(folder):
+    assert run(folder, "stale once").returncode == 0
+    (failure,) = failures(folder)
+    assert (failure["category"], failure["kind"], failure["retry"]) == ("transient_io", "ESTALE", 0)
+    assert (folder / "results/one.txt").read_text() == "whole"
+    assert "retry 1 in" in (folder / "results/logs/deep/step.log").read_text()
+    assert record(folder)["status"] == "ok"
 
 
 def test_an_output_that_was_not_written_fails_and_renames_none(folder):

@@ -1,0 +1,240 @@
+"""What kind of failure ended a job, and whether trying again can help.
+
+Decided from structured facts first: the scheduler's state, the cgroup's count of out-of-memory kills, the
+exception chain with its types and errno, the exit code or signal; from text last, with paths and quoted
+labels taken out so that a folder called `preempt_study` decides nothing.
+"""
+
+import errno
+import json
+import re
+import signal
+import subprocess
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from gzip import BadGzipFile
+from random import Random
+
+
+class InputError(ValueError):
+    """Something the user can mend: the message names the thing, the value and the setting to change."""
+
+
+class Category(StrEnum):
+    """Who has to act: nobody, the scheduler, the user, whoever made the input, the developer, a person."""
+
+    TRANSIENT_IO = "transient_io"
+    EXECUTOR = "executor"
+    CONFIGURATION = "configuration"
+    CORRUPTED_INPUT = "corrupted_input"
+    ANALYSIS_CRASH = "analysis_crash"
+    UNKNOWN = "unknown"
+
+
+DETERMINISTIC = {Category.CONFIGURATION, Category.CORRUPTED_INPUT, Category.ANALYSIS_CRASH}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A category, what exactly (oom, timeout, disk_full, ...; may be empty) and the fact that decided."""
+
+    category: Category
+    kind: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and after what delays a category is tried again within the job.
+
+    Delay before retry n (from 1), in seconds: base_delay * backoff_factor ** (n - 1), at most max_delay,
+    plus a random share of it up to jitter.
+    """
+
+    max_retries: int
+    base_delay: float
+    backoff_factor: float
+    jitter: float
+    max_delay: float
+
+    def delay(self, retry: int, random: Random) -> float:
+        """Seconds to wait before this retry, counted from 1."""
+        nominal = min(self.base_delay * self.backoff_factor ** (retry - 1), self.max_delay)
+        return nominal * (1 + self.jitter * random.random())
+
+
+NO_RETRY = RetryPolicy(max_retries=0, base_delay=0, backoff_factor=1, jitter=0, max_delay=0)
+POLICIES = {
+    Category.TRANSIENT_IO: RetryPolicy(
+        max_retries=4, base_delay=2, backoff_factor=2, jitter=0.25, max_delay=60
+    )
+}  # every other category is left to Snakemake, which can give more memory or time, or to a person
+
+STATES = {  # of the scheduler, as sacct prints them
+    "OUT_OF_MEMORY": "oom",
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "NODE_FAIL": "node_lost",
+    "BOOT_FAIL": "node_lost",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+}
+TRANSIENT_ERRNO = {
+    *(
+        errno.EIO,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.ETIMEDOUT,
+        errno.ESTALE,
+        errno.ENOLCK,
+        errno.EPIPE,
+    ),
+    *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH),
+    *(errno.ENETDOWN, errno.ENETRESET, errno.EREMOTEIO),
+}
+FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT}
+CORRUPTED_TYPES = BadGzipFile, zlib.error, EOFError, json.JSONDecodeError, UnicodeDecodeError
+FILE_TYPES = FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError
+NETWORK_TYPES = ConnectionError, TimeoutError, BlockingIOError, InterruptedError
+TYPES = [  # the first that matches decides, so that InputError comes before the ValueErrors among the others
+    (InputError, Category.CONFIGURATION, ""),
+    (CORRUPTED_TYPES, Category.CORRUPTED_INPUT, ""),
+    (FILE_TYPES, Category.CONFIGURATION, "file"),
+    (ImportError, Category.CONFIGURATION, "environment"),
+    (MemoryError, Category.EXECUTOR, "oom"),
+    (NETWORK_TYPES, Category.TRANSIENT_IO, "network"),
+    ((LookupError, AttributeError, TypeError), Category.ANALYSIS_CRASH, ""),
+    ((AssertionError, ArithmeticError, NameError), Category.ANALYSIS_CRASH, ""),
+]
+SIGNALS = {
+    signal.SIGKILL: (Category.EXECUTOR, "killed"),
+    signal.SIGTERM: (Category.EXECUTOR, "terminated"),
+    signal.SIGXCPU: (Category.EXECUTOR, "timeout"),
+    signal.SIGINT: (Category.EXECUTOR, "interrupted"),
+    **dict.fromkeys(
+        (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+        (Category.ANALYSIS_CRASH, "signal"),
+    ),
+}
+TEXTS = {  # (category, kind): what it looks like in print, the most telling first
+    (Category.EXECUTOR, "oom"): (
+        r"out[ _-]of[ _-]memory|oom[-_ ]?kill|\bOOM\b|unable to allocate|cannot allocate memory|bad_alloc",
+        r"\bmemoryerror\b|exceeded (the )?(job )?memory limit",
+    ),
+    (Category.EXECUTOR, "timeout"): (
+        r"due to time limit|exceeded (the )?(wall|run) ?time|state[ =:]+timeout",
+    ),
+    (Category.EXECUTOR, "node_lost"): (r"\bnode_fail\b|node failure|\blost (the )?node\b|workers? died",),
+    (Category.EXECUTOR, "preempted"): (r"\bpreempted\b|due to preemption",),
+    (Category.EXECUTOR, "cancelled"): (r"\bcancelled by\b|\*\*\* (job|step) .* cancelled",),
+    (Category.CONFIGURATION, "disk_full"): (r"no space left on device|disk quota exceeded",),
+    (Category.TRANSIENT_IO, "network"): (
+        r"connection (refused|reset|aborted|timed out)|read timed out|remote end closed connection",
+        r"temporary failure in name resolution|network is unreachable|no route to host|too many requests",
+        r"\b(502|503|504)\b.*(gateway|unavailable|server error)|\bhttp (502|503|504)\b",
+    ),
+    (Category.TRANSIENT_IO, "file_system"): (
+        r"stale (nfs )?file handle|input/output error|resource temporarily unavailable|unable to lock file",
+        r"transport endpoint is not connected|device or resource busy",
+    ),
+    (Category.CORRUPTED_INPUT, ""): (
+        r"truncated file|not a gzipped file|crc check failed|file signature not found|bad magic",
+        r"\bcorrupt(ed)?\b",
+        r"compressed file ended|unexpected end of (file|data)|incorrect header check|inflate\(\) failed",
+        r"checksum (mismatch|does not match)|parquet magic bytes not found",
+    ),
+    (Category.ANALYSIS_CRASH, "signal"): (
+        r"segmentation fault|\bsig(segv|abrt)\b|bus error \(core|illegal instruction|double free|core dumped",
+    ),
+    (Category.CONFIGURATION, ""): (
+        r"no such file or directory|permission denied|command not found|modulenotfounderror|no module named",
+        r"unrecognized arguments|mapping values are not allowed|scannererror|is not of type",
+    ),
+    (Category.ANALYSIS_CRASH, ""): (
+        r"\b(key|attribute|index|type|value|assertion|name|runtime)error\b",
+        r"\b(zerodivision|recursion|linalg|notimplemented|overflow)error\b",
+    ),
+}
+PATHS_AND_QUOTES = r"(?<!\w)(\.{0,2}|~)/[\w./+-]+|[\w.+-]+(/[\w.+-]+){2,}|'[^']*'|\"[^\"]*\""
+
+
+def classify(
+    exception: BaseException | None = None,
+    *,
+    exit_code: int | None = None,
+    state: str = "",
+    oom_kills: int = 0,
+    text: str = "",
+) -> Diagnosis:
+    """Name the category of a failure.
+
+    exception: with its chain of causes. exit_code: of a process; negative or above 128 for a signal.
+    state: of the scheduler, such as OUT_OF_MEMORY or "CANCELLED by 0".
+    oom_kills: new ones in the job's cgroup.
+    text: what was printed; it decides only when nothing else does.
+    """
+    word = state.split()[0].rstrip("+") if state else ""
+    if word in STATES:
+        return Diagnosis(Category.EXECUTOR, STATES[word], f"scheduler state {state}")
+    if oom_kills:
+        return Diagnosis(Category.EXECUTOR, "oom", f"{oom_kills} out-of-memory kills in the cgroup")
+    for link in _chain(exception):
+        if found := _from_exception(link):
+            return found
+    for code in (exit_code, *(_exit_code(link) for link in _chain(exception))):
+        if found := _from_exit_code(code, text):
+            return found
+    printed = "\n".join([text, *(f"{type(link).__name__}: {link}" for link in _chain(exception))])
+    return _from_text(printed) or Diagnosis(Category.UNKNOWN, "", "nothing known")
+
+
+def _chain(exception: BaseException | None) -> Iterator[BaseException]:
+    """The exception and its causes, the outermost first."""
+    seen = set()
+    while exception is not None and id(exception) not in seen:
+        seen.add(id(exception))
+        yield exception
+        exception = exception.__cause__ or exception.__context__
+
+
+def _from_exception(link: BaseException) -> Diagnosis | None:
+    """What the type or errno of one exception says; None when it says nothing certain."""
+    evidence = f"{type(link).__name__}: {str(link)[:200]}"
+    for types, category, kind in TYPES:
+        if isinstance(link, types):
+            return Diagnosis(category, kind, evidence)
+    if isinstance(link, OSError) and link.errno in TRANSIENT_ERRNO:
+        return Diagnosis(Category.TRANSIENT_IO, errno.errorcode[link.errno], evidence)
+    if isinstance(link, OSError) and link.errno in FULL_ERRNO:
+        return Diagnosis(Category.CONFIGURATION, "disk_full", evidence)
+    return None
+
+
+def _exit_code(link: BaseException) -> int | None:
+    """The exit code that an exception carries."""
+    return link.returncode if isinstance(link, subprocess.CalledProcessError) else None
+
+
+def _from_exit_code(code: int | None, text: str) -> Diagnosis | None:
+    """What a signal says; a plain non-zero exit code says nothing."""
+    number = -code if code is not None and code < 0 else (code or 0) - 128
+    if number <= 0 or number not in SIGNALS:
+        return None
+    category, kind = SIGNALS[signal.Signals(number)]
+    told = _from_text(text)
+    if told and told.category is Category.EXECUTOR:
+        return told
+    return Diagnosis(category, kind, f"exit code {code} ({signal.Signals(number).name})")
+
+
+def _from_text(text: str) -> Diagnosis | None:
+    """What printed text says, line by line from the last; paths and quoted words are taken out."""
+    for line in reversed(text.splitlines()):
+        plain = re.sub(PATHS_AND_QUOTES, " ", line)
+        for (category, kind), patterns in TEXTS.items():
+            if re.search("|".join(patterns), plain, flags=re.IGNORECASE):
+                return Diagnosis(category, kind, line.strip()[:200])
+    return None
