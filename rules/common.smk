@@ -143,7 +143,10 @@ def answers(wildcards):
     """What the donor branch ends in for each tested cell type."""
     paths = ["<results>/pseudobulk/cell_types.tsv"]
     if CONTRASTS:
-        paths += ["<results>/synthesis/{contrast}/genes.tsv"]
+        paths += [
+            "<results>/synthesis/{contrast}/genes.tsv",
+            "<results>/composition/{contrast}/cell_types.tsv",
+        ]
     if CONTRASTS and config["gene_sets"]:
         paths += [
             "<results>/gsea/{contrast}/{cell_type}.parquet",

@@ -80,3 +80,28 @@ rule synthesis:
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
         "../scripts/synthesis.py"
+
+
+rule composition:
+    """Test whether the shares of cell types change with one contrast."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+    output:
+        cell_types="<results>/composition/{contrast}/cell_types.tsv",
+        status="<results>/composition/{contrast}/status.tsv",
+        figure="<results>/composition/{contrast}/odds_ratios.png",
+    log:
+        "<logs>/composition/{contrast}.log",
+    benchmark:
+        "<benchmarks>/composition/{contrast}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("composition"),
+        runtime=runtime("composition"),
+        attempt=attempt,
+    params:
+        glue("composition"),
+        **config["composition"],
+        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+    script:
+        "../scripts/composition.py"

@@ -1,0 +1,201 @@
+"""Test whether the share of a cell type among a sample's cells changes with a contrast.
+
+For cell type c in sample s with k of the sample's n kept cells, y = logit((k + 0.5) / (n + 1)). Each type
+gets a linear model of y with the contrast's design; the residual variances of all types are moderated by an
+empirical-Bayes prior, and the t statistic has the prior's degrees of freedom added. Every sample weighs the
+same, since donors differ by more than the sampling of cells. Sources: Phipson et al. 2022, Bioinformatics
+38:4720 (propeller); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
+
+The effect is the odds ratio per unit of the contrast. Shares sum to one: when one type grows, others must
+shrink, so a change is relative to the sample's other cells and says nothing about absolute numbers.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import h5py
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from _contrast import settle
+from _design import build
+from _job import job
+from _sums import read_column
+from matplotlib.figure import Figure
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
+
+COLUMNS = [
+    "cell_type",
+    "samples",
+    "cells",
+    "mean_share",
+    "log_odds",
+    "se",
+    "t",
+    "df",
+    "odds_ratio",
+    "low",
+    "high",
+]
+
+
+def count(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cells per sample and cell type, (samples, types) int; 0 where a sample has none.
+
+    rows: sample, label and cells of the pseudobulk sums.
+    """
+    return rows.pivot_table(index="sample", columns="label", values="cells", aggfunc="sum", fill_value=0)
+
+
+def describe_samples(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per sample: its covariates, and log_cells, log_depth and pct_counts_mt over all its cells."""
+    own = [
+        "cell_type",
+        "label",
+        "cells",
+        "counts",
+        "log_cells",
+        "log_depth",
+        "pct_counts_mt",
+        "used",
+        "reason",
+    ]
+    samples = rows.drop(columns=own).drop_duplicates("sample").set_index("sample", drop=False).sort_index()
+    mt = (rows["pct_counts_mt"] * rows["counts"]).groupby(rows["sample"]).sum()
+    totals = rows.groupby("sample")[["cells", "counts"]].sum()
+    samples["log_cells"] = np.log(totals["cells"])
+    samples["log_depth"] = np.log(totals["counts"])
+    samples["pct_counts_mt"] = mt / totals["counts"]
+    return samples
+
+
+def logit_shares(cells: pd.DataFrame) -> pd.DataFrame:
+    """logit((k + 0.5) / (n + 1)) for k of n cells, natural log; finite also for 0 and for all cells."""
+    total = cells.sum(axis=1)
+    return np.log(cells + 0.5).sub(np.log(total.to_numpy()[:, None] - cells + 0.5))
+
+
+def moderate(variances: np.ndarray, df: int) -> tuple[np.ndarray, float, float]:
+    """Residual variances drawn towards their common prior.
+
+    variances: (types,) with df degrees of freedom each. Returns the moderated variances, the prior's
+    degrees of freedom (infinite when the variances differ no more than by chance) and its scale. One
+    variance has no prior.
+    Source: Smyth 2004, section 6.2.
+    """
+    if len(variances) < 2:
+        return variances, 0.0, np.nan
+    e = np.log(variances) - digamma(df / 2) + np.log(df / 2)
+    spread = e.var(ddof=1) - polygamma(1, df / 2)
+    if spread <= 0:
+        return np.full_like(variances, variances.mean()), np.inf, variances.mean()
+    prior_df = 2 * brentq(lambda x: polygamma(1, x) - spread, 1e-8, 1e8, xtol=1e-12, rtol=1e-12)
+    scale = np.exp(e.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
+    return (prior_df * scale + df * variances) / (prior_df + df), prior_df, scale
+
+
+def fit(y: np.ndarray, matrix: np.ndarray, vector: np.ndarray) -> pd.DataFrame:
+    """Effect, standard error, moderated t, its degrees of freedom and p-value of each column of y.
+
+    y: (samples, types). matrix: (samples, coefficients), full rank. The effect is coefficients @ vector.
+    """
+    coefficients, _, rank, _ = np.linalg.lstsq(matrix, y, rcond=None)
+    df = len(y) - rank
+    variances, prior_df, _ = moderate(((y - matrix @ coefficients) ** 2).sum(axis=0) / df, df)
+    effect = vector @ coefficients
+    se = np.sqrt(variances * (vector @ np.linalg.inv(matrix.T @ matrix) @ vector))
+    total_df = min(df + prior_df, df * y.shape[1])
+    t = effect / se
+    return pd.DataFrame(
+        {
+            "log_odds": effect,
+            "se": se,
+            "t": t,
+            "df": float(total_df),
+            "pvalue": 2 * stats.t.sf(np.abs(t), total_df),
+        }
+    )
+
+
+def test(cells: pd.DataFrame, matrix: pd.DataFrame, vector: np.ndarray) -> pd.DataFrame:
+    """One row per cell type: shares, odds ratio per unit with 95 % interval, p-value and FDR over the types.
+
+    cells: (samples, types) of the samples in matrix, in its order.
+    """
+    results = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), vector)
+    half = stats.t.ppf(0.975, results["df"]) * results["se"]
+    results = results.assign(
+        cell_type=cells.columns,
+        samples=len(cells),
+        cells=cells.sum().to_numpy(),
+        mean_share=cells.div(cells.sum(axis=1), axis=0).mean().to_numpy(),
+        odds_ratio=np.exp(results["log_odds"]),
+        low=np.exp(results["log_odds"] - half),
+        high=np.exp(results["log_odds"] + half),
+        padj=stats.false_discovery_control(results["pvalue"]),
+    )
+    return results[[*COLUMNS, "pvalue", "padj"]].sort_values(["pvalue", "cell_type"], ignore_index=True)
+
+
+def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
+    """Odds ratio with 95 % interval of each cell type; filled where FDR is below 5 %."""
+    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.3 * max(len(results), 3)), layout="constrained")
+    if results.empty:
+        axes.text(0.5, 0.5, message, ha="center", va="center", wrap=True)
+        axes.axis("off")
+        return figure
+    rows = results.sort_values("odds_ratio").reset_index(drop=True)
+    for place, row in rows.iterrows():
+        color = "#0072B2" if row["odds_ratio"] < 1 else "#D55E00"
+        axes.plot([row["low"], row["high"]], [place, place], color=color)
+        axes.plot(row["odds_ratio"], place, "o", color=color, mfc=color if row["padj"] < 0.05 else "white")
+    axes.axvline(1, color="0.6", linewidth=0.8, zorder=0)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
+    axes.set_xlabel(f"odds ratio per {unit}, 95 % interval; filled: FDR < 5 %")
+    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
+    return figure
+
+
+def read_obs(path: str) -> pd.DataFrame:
+    """The obs table of the sums, without the counts."""
+    with h5py.File(path) as file:
+        return pd.DataFrame(
+            {name: read_column(file["obs"], name) for name in file["obs"].attrs["column-order"]}
+        )
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        rows = read_obs(snakemake.input.sums)  # noqa: F821
+        cells, samples = count(rows), describe_samples(rows)
+        contrast = settle(snakemake.params.contrast, samples)  # noqa: F821
+        design = build(contrast, samples, min_residual_df=snakemake.params.min_residual_df)  # noqa: F821
+        results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])
+        if not design.reason and cells.shape[1] > 1:
+            results = test(cells.loc[design.matrix.index], design.matrix, design.vector)
+        reason = design.reason or ("" if cells.shape[1] > 1 else "single_cell_type")
+        status = {
+            "contrast": contrast.name,
+            "status": reason or "tested",
+            "message": design.message,
+            "samples": len(samples),
+            "samples_used": int(design.samples["used"].sum()),
+            "cell_types": cells.shape[1],
+            "coefficient": design.coefficient,
+            "residual_df": design.residual_df,
+        }
+        results.to_csv(out.cell_types, sep="\t", index=False)
+        pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
+        unit = (
+            f"{contrast.unit:g} of {contrast.test}"
+            if contrast.unit
+            else f"{contrast.level} of {contrast.test}"
+        )
+        figure = draw(results, unit, f"not tested: {reason} {design.message}")
+        figure.savefig(out.figure, dpi=120, metadata={"Software": None})
+        print(
+            f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
+        )
