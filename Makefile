@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run test test-unit lint format lock config-readme
+.PHONY: help env run test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -47,3 +47,21 @@ lock: ## compile requirements.lock from pyproject.toml
 
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python ops/describe_config.py > config/README.md
+
+ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
+
+oracle: env ## make the reference tables of tests/oracle with R (Debian, root) and compare
+	dpkg -s $(ORACLE) > /dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(ORACLE); }
+	$(BIN)/python tests/oracle/make.py
+	$(BIN)/python -m pytest -s tests/unit/test_oracle.py
+
+CELLS ?= 100000
+
+bench: env ## cost of each rule on a cohort of CELLS=100000 cells (bench/README.md)
+	$(BIN)/python bench/run.py --cells $(CELLS) $(ARGS)
+
+bench-growth: env ## how cost grows with cells, and what 1.25 million would cost
+	$(BIN)/python bench/growth.py $(ARGS)
+
+bench-peer: env ## side by side with a plain scanpy script, on CELLS=100000 cells
+	$(BIN)/python bench/compare.py --cells $(CELLS) $(ARGS)

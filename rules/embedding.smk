@@ -24,7 +24,6 @@ rule preprocess:
     params:
         glue("preprocess"),
         **config["preprocess"],
-        random_state=config["random_state"],
     script:
         "../scripts/preprocess.py"
 

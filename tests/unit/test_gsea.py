@@ -1,0 +1,264 @@
+"""Preranked enrichment: gseapy's own numbers, hand-computed scores, honest bounds, every reason."""
+
+import io
+
+import gseapy
+import numpy as np
+import pandas as pd
+import pytest
+from _gene_sets import Collection, rank_symbols, read_gmt
+from gsea import figure, gsea, sets_in_ranking, smallest_values
+from scipy import stats
+
+SETTINGS = {
+    "min_size": 5,
+    "max_size": 500,
+    "permutation_num": 200,
+    "figure_terms": 2,
+    "random_state": 7,
+    "threads": 1,
+}
+
+
+def differential(stat, symbols=None):
+    stat = np.asarray(stat, float)
+    ids = [f"E{number:05d}" for number in range(len(stat))]
+    return pd.DataFrame(
+        {
+            "gene_id": ids,
+            "symbol": symbols if symbols is not None else [f"G{number}" for number in range(len(stat))],
+            "baseMean": 10.0,
+            "log2FoldChange": stat / 4,
+            "lfcSE": 0.25,
+            "stat": stat,
+            "pvalue": 2 * stats.norm.sf(np.abs(stat)),
+            "padj": 1.0,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """600 genes; UP is raised, DOWN lowered, twenty other sets are drawn at random; two of them overlap."""
+    rng = np.random.default_rng(3)
+    stat = rng.normal(size=600)
+    stat[:30] += 2
+    stat[30:60] -= 2
+    sets = {"UP": [f"G{n}" for n in range(30)], "DOWN": [f"G{n}" for n in range(30, 60)] + ["UNKNOWN"]}
+    for number in range(20):
+        sets[f"RANDOM_{number:02d}"] = [f"G{n}" for n in rng.choice(600, 15 + number, replace=False)]
+    return differential(stat), Collection("planted", "0" * 64, sets)
+
+
+def by_gseapy(genes, sets, **changes):
+    """The same call through gseapy's public function, with ties in our order."""
+    ranked = rank_symbols(genes)
+    settings = {
+        key: SETTINGS[key] for key in ("min_size", "max_size", "permutation_num", "threads")
+    } | changes
+    result = gseapy.prerank(
+        ranked[["symbol", "stat"]], sets, outdir=None, no_plot=True, ascending=None, seed=7, **settings
+    )
+    return result.res2d.set_index("Term").sort_index()
+
+
+def assert_equal_to_gseapy(terms, expected):
+    terms = terms.set_index("term").sort_index()
+    assert list(terms.index) == list(expected.index)
+    own = {
+        "ES": terms["es"],
+        "NES": terms["nes"],
+        "NOM p-val": terms["pvalue"].mask(terms["pvalue_is_bound"], 0),
+        "FDR q-val": terms["fdr"].mask(terms["fdr_is_bound"], 0),
+    }
+    for name, values in own.items():
+        np.testing.assert_allclose(values, expected[name].astype(float), rtol=0, atol=1e-12, err_msg=name)
+    assert list(terms["leading_edge"]) == list(expected["Lead_genes"])
+
+
+# gseapy's wrapper, which the step itself does not call, uses words that pandas 4 drops
+PANDAS = pytest.mark.filterwarnings("ignore:The inplace keyword:pandas.errors.Pandas4Warning")
+
+
+@PANDAS
+def test_results_are_gseapys(planted):
+    genes, collection = planted
+    terms, _, _ = gsea(genes, [collection], **SETTINGS)
+    assert_equal_to_gseapy(terms, by_gseapy(genes, collection.sets))
+
+
+@PANDAS
+def test_results_are_gseapys_with_the_file_it_reads_itself(shared_data):
+    path = str(shared_data / "hallmark_v2026.1.gmt")
+    symbols = sorted({gene for genes in read_gmt(path).sets.values() for gene in genes})
+    stat = np.random.default_rng(1).normal(size=len(symbols)).round(2)  # with ties
+    genes = differential(stat, symbols)
+    terms, status, _ = gsea(genes, [read_gmt(path)], **SETTINGS)
+    assert_equal_to_gseapy(terms, by_gseapy(genes, path))
+    assert status.loc[0, "overlap"] == 1
+    assert status.loc[0, "tied_share"] == pytest.approx(pd.Series(stat).duplicated(keep=False).mean())
+
+
+def test_a_score_by_hand():
+    genes = differential([3, 2, 1, -1, -2])
+    sets = {"S": ["G0", "G3"], "T": ["G4", "G2"]}
+    terms, _, curves = gsea(genes, [Collection("hand", "", sets)], **SETTINGS | {"min_size": 2})
+    curves = curves.set_index("term")
+    # S: hits weigh 3/4 and 1/4, a miss 1/3
+    np.testing.assert_allclose(curves.loc["S", "running_sum"], [3 / 4, 5 / 12, 1 / 12, 1 / 3, 0], atol=1e-12)
+    assert list(curves.loc["S", "hit"]) == [True, False, False, True, False]
+    # T: hits weigh 1/3 and 2/3
+    np.testing.assert_allclose(
+        curves.loc["T", "running_sum"], [-1 / 3, -2 / 3, -1 / 3, -2 / 3, 0], atol=1e-12
+    )
+    terms = terms.set_index("term")
+    assert terms.loc["S", "es"] == pytest.approx(3 / 4)
+    assert terms.loc["S", "leading_edge"] == "G0"
+    assert terms.loc["T", "es"] == pytest.approx(-2 / 3)
+
+
+def test_planted_sets_lead_with_the_right_sign(planted):
+    genes, collection = planted
+    terms, status, _ = gsea(genes, [collection], **SETTINGS)
+    assert set(terms["term"][:2]) == {"UP", "DOWN"}
+    nes = terms.set_index("term")["nes"]
+    assert nes["UP"] > 2
+    assert nes["DOWN"] < -2
+    assert terms.set_index("term").loc["DOWN", ["size", "matched"]].tolist() == [31, 30]
+    assert status.loc[0, ["status", "reason", "sets", "sets_tested"]].tolist() == ["tested", "", 22, 22]
+
+
+def test_threads_and_orders_change_nothing(planted):
+    genes, collection = planted
+    expected = gsea(genes, [collection], **SETTINGS)
+    backwards = collection._replace(
+        sets={name: genes[::-1] for name, genes in reversed(collection.sets.items())}
+    )
+    for found in (
+        gsea(genes, [collection], **SETTINGS | {"threads": 2}),
+        gsea(genes.sample(frac=1, random_state=1), [backwards], **SETTINGS),
+    ):
+        for table, reference in zip(found, expected, strict=True):
+            pd.testing.assert_frame_equal(table, reference)
+
+
+def test_the_seed_matters(planted):
+    genes, collection = planted
+    one, other = (gsea(genes, [collection], **SETTINGS | {"random_state": seed})[0] for seed in (1, 2))
+    assert not one["nes"].equals(other["nes"])
+
+
+def test_permutations_never_show_a_zero(planted):
+    genes, collection = planted
+    terms, _, _ = gsea(genes, [collection], **SETTINGS)
+    assert terms["pvalue_is_bound"].any()
+    assert terms["fdr_is_bound"].any()
+    assert not terms["pvalue_is_bound"].all()
+    assert (terms[["pvalue", "fdr"]] > 0).all(axis=None)
+    # a bound is 1 / (permutations of the same sign + 1): more than with all 200, less than with a quarter
+    bounds = terms["pvalue"][terms["pvalue_is_bound"]]
+    assert bounds.between(1 / 201, 1 / 50).all()
+    assert terms["pvalue_is_bound"].is_monotonic_decreasing  # sorted: bounds first
+
+
+def test_bounds_by_hand():
+    nes = np.array([3.0, 2.0, -1.5])
+    up = np.array([True, True, False])
+    pvalue, fdr = smallest_values(nes, up, raised=np.array([60, 40, 50]), lowered=np.array([40, 60, 50]))
+    np.testing.assert_allclose(pvalue, [1 / 61, 1 / 41, 1 / 51])
+    # 150 raised and 150 lowered permuted scores in all; of two raised sets one is as extreme as 3, both as 2
+    np.testing.assert_allclose(fdr, [(1 / 151) / (1 / 2), (1 / 151) / (2 / 2), (1 / 151) / (1 / 1)])
+
+
+def test_names_with_underscores_share_one_fdr(planted):
+    """Gseapy takes what stands before "__" for a library with an FDR of its own."""
+    genes, collection = planted
+    renamed = collection._replace(
+        sets={f"{n % 3}__{name}": symbols for n, (name, symbols) in enumerate(collection.sets.items())}
+    )
+    plain, underscored = (gsea(genes, [each], **SETTINGS)[0] for each in (collection, renamed))
+    underscored["term"] = underscored["term"].str.split("__").str[1].astype("str")
+    pd.testing.assert_frame_equal(
+        plain.sort_values("term", ignore_index=True), underscored.sort_values("term", ignore_index=True)
+    )
+
+
+def test_collections_are_tested_apart(planted):
+    genes, collection = planted
+    names = list(collection.sets)
+    parts = [
+        Collection(name, "", {term: collection.sets[term] for term in terms})
+        for name, terms in (("one", names[:8]), ("two", names[8:]))
+    ]
+    terms, status, curves = gsea(genes, parts, **SETTINGS)
+    apart = pd.concat([gsea(genes, [part], **SETTINGS)[0] for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(terms, apart)
+    assert list(status["collection"]) == ["one", "two"]
+    assert set(curves["term"]) == {"UP", "DOWN"}  # the most significant of both
+
+
+def test_sets_are_tested_by_their_ranked_genes():
+    ranked = rank_symbols(differential(np.arange(6.0)))
+    sets = {
+        "LOW": ["G0", "X", "Y"],
+        "FIT": ["G0", "G1", "X"],
+        "HIGH": [f"G{n}" for n in range(4)],
+        "g": ["g0", "g1"],
+    }
+    assert sets_in_ranking(sets, ranked, min_size=2, max_size=3) == {"FIT": ["G0", "G1"]}
+    everything = {"ALL": [f"G{n}" for n in range(6)]}
+    assert sets_in_ranking(everything, ranked, min_size=2, max_size=10) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        ({"genes": 0}, "not_tested", "no gene of this cell type was tested"),
+        ({"sets": {"S": ["g1", "g2", "g3", "g4", "g5"]}}, "no_overlap", "load.symbols"),
+        ({"sets": {"S": ["G1", "G2"]}}, "too_few_sets", "no set has 5 to 500 tested genes"),
+    ],
+)
+def test_nothing_tested_has_a_reason_and_valid_tables(planted, change, status, reason, tmp_path):
+    genes, collection = planted
+    genes = genes.iloc[: change.get("genes", len(genes))]
+    terms, rows, curves = gsea(
+        genes, [collection._replace(sets=change.get("sets", collection.sets))], **SETTINGS
+    )
+    assert rows.loc[0, "status"] == status
+    assert reason in rows.loc[0, "reason"]
+    assert rows.loc[0, "sets_tested"] == 0
+    full, _, full_curves = gsea(planted[0], [collection], **SETTINGS)
+    assert terms.empty
+    assert curves.empty
+    terms.to_parquet(tmp_path / "empty.parquet", index=False)
+    full.to_parquet(tmp_path / "full.parquet", index=False)
+    dtypes = [pd.read_parquet(tmp_path / f"{name}.parquet").dtypes for name in ("empty", "full")]
+    pd.testing.assert_series_equal(*dtypes)
+    pd.testing.assert_series_equal(curves.dtypes, full_curves.dtypes)
+    words = " ".join(figure(curves, terms, rows).texts[0].get_text().split())
+    assert reason.split()[-1] in words
+
+
+def test_one_usable_collection_is_enough(planted):
+    genes, collection = planted
+    other = Collection("mouse", "", {"S": ["Isg15", "Ifit1"]})
+    terms, status, _ = gsea(genes, [other, collection], **SETTINGS)
+    assert list(status["status"]) == ["no_overlap", "tested"]
+    assert set(terms["collection"]) == {"planted"}
+
+
+def test_the_figure_draws_the_most_significant_and_is_byte_stable(planted):
+    genes, collection = planted
+    terms, status, curves = gsea(genes, [collection], **SETTINGS)
+    drawn = curves.groupby("term", sort=False)
+    assert list(drawn.groups) == list(terms["term"][:2])
+    for term, curve in drawn:
+        row = terms.set_index("term").loc[term]
+        assert curve["running_sum"].abs().max() == pytest.approx(abs(row["es"]))
+        assert curve["hit"].sum() == row["matched"]
+        assert curve["stat"].is_monotonic_decreasing
+    images = []
+    for _ in range(2):
+        images.append(io.BytesIO())
+        figure(curves, terms, status).savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
+    assert images[0].getvalue() == images[1].getvalue()

@@ -1,0 +1,343 @@
+"""Our statistics against R: the stored tables of tests/oracle (DESeq2, edgeR, limma), made by `make oracle`.
+
+`pytest -s tests/unit/test_oracle.py` prints the measured agreement.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import anndata as ad
+import differential
+import gsea
+import numpy as np
+import pandas as pd
+import pytest
+from _contrast import settle
+from _gene_sets import read_collections
+from formulaic import model_matrix
+from pydeseq2.dds import DeseqDataSet
+from pydeseq2.default_inference import DefaultInference
+from scipy import sparse, special, stats
+
+ORACLE = Path(__file__).parent.parent / "oracle"
+RECORD = json.loads((ORACLE / "oracle.json").read_text())
+NAIVE = "onek1k_naive_cd4_sums_100donors.h5ad"
+HALLMARK = "hallmark_v2026.1.gmt"
+CASES = ["naive_cd4", "demo_cd4", "demo_b"]
+
+
+def stored(name: str) -> pd.DataFrame:
+    """A reference table; NA is missing."""
+    if name.endswith(".parquet"):
+        return pd.read_parquet(ORACLE / name)
+    return pd.read_csv(ORACLE / name, sep="\t", keep_default_na=False, na_values=["NA"])
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sums(case: str, shared_data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All counts (donors, genes) and donors (age in years, sex)."""
+    if case == "naive_cd4":
+        data = ad.read_h5ad(shared_data / NAIVE)
+        counts = pd.DataFrame(data.X.toarray().astype(np.int64), data.obs_names, data.var_names)
+        sex = data.obs["sex_code"].map({0: "male", 1: "female"})
+        return counts, pd.DataFrame({"age": data.obs["age"], "sex": sex})
+    counts = stored(f"{case}.sums.parquet").set_index("gene_id").T
+    return counts, stored(f"{case}.donors.tsv").astype({"sample": "str"}).set_index("sample")
+
+
+def spline_designs(donors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Model matrices with and without a cubic spline of age."""
+    return model_matrix("~ bs(age, df=3) + sex", donors), model_matrix("~ sex", donors)
+
+
+def compare(ours: pd.DataFrame, reference: pd.DataFrame, columns: list[str]) -> dict[str, float]:
+    """Correlation and largest difference of columns, and numbers of genes at FDR 5 % (ours, R's, both)."""
+    numbers = {}
+    for column in columns:
+        numbers[f"r_{column}"] = np.corrcoef(ours[column], reference[column])[0, 1]
+        numbers[f"off_{column}"] = (ours[column] - reference[column]).abs().max()
+    found, expected = ours["padj"] < 0.05, reference["padj"] < 0.05
+    return numbers | {"ours": found.sum(), "r": expected.sum(), "both": (found & expected).sum()}
+
+
+def row(*cells) -> None:
+    """Print a row of a Markdown table."""
+    print("\n|", " | ".join(map(str, cells)), "|", end="")
+
+
+class DESeq2Trend(DefaultInference):
+    """PyDESeq2 with R's start of the dispersion trend.
+
+    PyDESeq2 fits all genes at first, and those without overdispersion (1e-8) can pull the slope to 0; then it
+    falls back on one mean dispersion. R leaves them out, and those far from 0.1 + 1 / mean (Love et al. 2014).
+    """
+
+    def dispersion_trend_gamma_glm(self, covariates, targets):
+        ratio = targets / (0.1 + covariates)
+        near = (targets > 1e-6) & (ratio > 1e-4) & (ratio < 15)
+        coefficients, _, converged = super().dispersion_trend_gamma_glm(covariates[near], targets[near])
+        return coefficients, coefficients[0] + coefficients[1] * covariates.to_numpy(), converged
+
+
+def log_likelihood_ratio(counts, size_factors, dispersions, full, reduced) -> np.ndarray:
+    """Twice the gain in log-likelihood of negative binomial fits of two designs, per gene (Love et al. 2014).
+
+    counts: (donors, genes); size_factors: (donors,); dispersions: (genes,), the same in both fits.
+    """
+
+    def log_likelihood(design):
+        _, mean, _, _ = DefaultInference(n_cpus=1).irls(
+            counts, size_factors, design, dispersions, min_mu=0.5, beta_tol=1e-8
+        )
+        return stats.nbinom.logpmf(counts, 1 / dispersions, 1 / (1 + mean * dispersions)).sum(axis=0)
+
+    return 2 * (log_likelihood(full) - log_likelihood(reduced))
+
+
+def filter_by_expr(counts, design, *, min_count, min_total_count, large_n, min_prop) -> pd.DataFrame:
+    """edgeR's filterByExpr without groups (Chen et al. 2016): samples above the cutoff, and whether to keep.
+
+    counts: (genes, samples); design: (samples, coefficients) with intercept.
+    attrs: effective_samples, samples_needed, median_library_size, cpm_cutoff, kept.
+    """
+    effective = 1 / (np.linalg.qr(design).Q ** 2).sum(axis=1).max()
+    needed = large_n + (effective - large_n) * min_prop if effective > large_n else effective
+    library = counts.sum(axis=0)
+    cutoff = min_count / np.median(library) * 1e6
+    above = (counts / library * 1e6 >= cutoff).sum(axis=1)
+    keep = (above >= needed - 1e-14) & (counts.sum(axis=1) >= min_total_count)
+    genes = pd.DataFrame({"samples_above": above, "keep": keep})
+    genes.attrs = {
+        "effective_samples": effective,
+        "samples_needed": needed,
+        "median_library_size": np.median(library),
+        "cpm_cutoff": cutoff,
+        "kept": keep.sum(),
+    }
+    return genes
+
+
+def inverse_trigamma(value: float) -> float:
+    """Solve trigamma(x) = value by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = special.polygamma(1, x)
+        step = trigamma * (1 - trigamma / value) / special.polygamma(2, x)
+        x += step
+        if abs(step) < 1e-12 * x:
+            return x
+    raise ArithmeticError(f"inverse_trigamma({value}) does not converge")
+
+
+def moderated_t(values, design) -> dict:
+    """Empirical-Bayes moderated t of every row of values (Smyth 2004, SAGMB 3:3, sections 3 and 6).
+
+    values: (types, donors); design: (donors, coefficients) of full rank.
+    """
+    df = design.shape[0] - design.shape[1]
+    coefficients = np.linalg.lstsq(design, values.T)[0]
+    variance = ((values.T - design @ coefficients) ** 2).sum(axis=0) / df
+    log_variance = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
+    excess = log_variance.var(ddof=1) - special.polygamma(1, df / 2)
+    if excess > 0:
+        df_prior = 2 * inverse_trigamma(excess)
+        prior = np.exp(log_variance.mean() + special.digamma(df_prior / 2) - np.log(df_prior / 2))
+        posterior = (df * variance + df_prior * prior) / (df + df_prior)
+    else:  # types no more different than chance: one variance for all
+        df_prior, prior = np.inf, variance.mean()
+        posterior = np.full(len(variance), prior)
+    df_total = min(df + df_prior, df * len(variance))
+    se_unscaled = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    t = coefficients / se_unscaled[:, None] / np.sqrt(posterior)
+    return {
+        "coefficients": coefficients,
+        "se_unscaled": se_unscaled,
+        "sigma": np.sqrt(variance),
+        "df_prior": df_prior,
+        "s2_prior": prior,
+        "s2_post": posterior,
+        "df_total": df_total,
+        "t": t,
+        "p": 2 * stats.t.sf(np.abs(t), df_total),
+    }
+
+
+def test_the_stored_tables_are_the_ones_that_r_made():
+    for name, digest in RECORD["outputs_sha256"].items():
+        assert sha256(ORACLE / name) == digest, f"{name} was edited; run make oracle"
+    tables = {path.name for path in ORACLE.iterdir() if path.suffix in (".tsv", ".parquet")}
+    assert tables == set(RECORD["outputs_sha256"])
+
+
+@pytest.mark.parametrize("name", [NAIVE, HALLMARK])
+def test_the_shared_data_are_the_ones_that_r_read(shared_data, name):
+    assert sha256(shared_data / name) == RECORD["inputs_sha256"][name]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_slope_of_age_is_deseq2s(case, shared_data):
+    reference = stored(f"{case}.wald.parquet").set_index("gene_id")
+    samples = stored(f"{case}.deseq2_samples.tsv").astype({"sample": "str"}).set_index("sample")
+    counts, donors = sums(case, shared_data)
+    result = differential.differential(
+        sparse.csr_array(counts.to_numpy()),
+        pd.DataFrame({"gene_id": counts.columns, "symbol": ""}),
+        donors,
+        settle({"name": "age", "design": "~ age + sex", "test": "age", "unit": 10}, donors),
+        refused="",
+        min_count=RECORD["gene_filter"]["min_count"],
+        min_count_samples=RECORD["gene_filter"]["min_count_samples"][case],
+        min_residual_df=3,
+        fdr=0.05,
+        cooks=True,
+        threads=1,
+    )
+    genes = result.genes.set_index("gene_id")
+    assert set(genes.index) == set(reference.index)
+    genes = genes.loc[reference.index]
+    agreement = compare(genes, reference, ["log2FoldChange", "stat"])
+    factors = result.samples.set_index("sample")["size_factor"]
+    off = (factors / samples["size_factor"] - 1).abs().max()
+    dispersion = np.log(genes["dispersion"] / reference["dispersion"]).abs()
+    row(
+        f"{case}, Wald",
+        len(genes),
+        f"1 - {1 - agreement['r_log2FoldChange']:.1e} | 1 - {1 - agreement['r_stat']:.1e}",
+        f"{agreement['off_log2FoldChange']:.2g} | {agreement['off_stat']:.2g}",
+        f"{agreement['ours']} | {agreement['r']} | {agreement['both']}",
+        f"{off:.0e} | {np.expm1(dispersion.quantile(0.99)):.2%}",
+    )
+    assert off < 1e-6
+    assert (genes["baseMean"] / reference["baseMean"] - 1).abs().max() < 1e-6
+    assert (genes["pvalue"].isna() == reference["pvalue"].isna()).all()
+    assert agreement["r_log2FoldChange"] >= 0.999
+    assert agreement["r_stat"] >= 0.99
+    assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_likelihood_ratio_of_a_spline_is_deseq2s_for_its_dispersions(case, shared_data):
+    reference = stored(f"{case}.lrt.parquet").iloc[::10]
+    samples = stored(f"{case}.deseq2_samples.tsv")
+    counts, donors = sums(case, shared_data)
+    full, reduced = spline_designs(donors)
+    assert np.abs(full.to_numpy()[:, 1:4] - samples[["bs1", "bs2", "bs3"]].to_numpy()).max() < 1e-12
+    stat = log_likelihood_ratio(
+        counts[reference["gene_id"]].to_numpy(),
+        samples["size_factor"].to_numpy(),
+        reference["dispersion"].to_numpy(),
+        full.to_numpy(),
+        reduced.to_numpy(),
+    )
+    off = np.abs(stat / reference["stat"] - 1).max()
+    row(f"{case}, LRT with R's dispersions", len(reference), f"{off:.1e}")
+    assert off < 1e-5
+
+
+@pytest.mark.parametrize("case", ["demo_cd4", "demo_b"])
+def test_the_likelihood_ratio_of_a_spline_is_deseq2s(case, shared_data):
+    reference = stored(f"{case}.lrt.parquet").set_index("gene_id")
+    counts, donors = sums(case, shared_data)
+    counts = counts[reference.index]
+    full, reduced = spline_designs(donors)
+    data = DeseqDataSet(
+        counts=counts, metadata=donors, design=full, inference=DESeq2Trend(n_cpus=1), quiet=True
+    )
+    data.deseq2()
+    stat = log_likelihood_ratio(
+        counts.to_numpy(),
+        data.obs["size_factors"].to_numpy(),
+        data.var["dispersions"].to_numpy(),
+        full.to_numpy(),
+        reduced.to_numpy(),
+    )
+    # Independent filtering aside: Benjamini-Hochberg over all genes on both sides.
+    ours = pd.DataFrame({"stat": stat}, index=reference.index)
+    ours["padj"] = stats.false_discovery_control(stats.chi2.sf(stat, 3))
+    reference["padj"] = stats.false_discovery_control(reference["pvalue"])
+    agreement = compare(ours, reference, ["stat"])
+    row(
+        f"{case}, LRT",
+        len(ours),
+        f"1 - {1 - agreement['r_stat']:.1e} | {agreement['off_stat']:.2g}",
+        f"{agreement['ours']} | {agreement['r']} | {agreement['both']}",
+    )
+    assert data.uns["disp_function_type"] == "parametric"
+    assert agreement["r_stat"] >= 0.9999
+    assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_gene_filter_is_edgers(case, shared_data):
+    reference = stored(f"{case}.filter.parquet")
+    numbers = stored(f"{case}.filter_numbers.tsv").set_index("name")["value"]
+    counts, donors = sums(case, shared_data)
+    genes = filter_by_expr(
+        counts.to_numpy().T,
+        model_matrix("~ age + sex", donors).to_numpy(),
+        min_count=10,
+        min_total_count=15,
+        large_n=10,
+        min_prop=0.7,
+    )
+    row(f"{case}, filterByExpr", len(genes), f"{genes['keep'].sum()} | {reference['keep'].sum()}")
+    assert list(counts) == list(reference["gene_id"])
+    assert genes.attrs == pytest.approx(numbers.to_dict(), rel=1e-9)
+    assert (genes["samples_above"] == reference["samples_above"]).all()
+    assert (genes["keep"] == reference["keep"]).all()
+
+
+@pytest.mark.parametrize("case", ["3_types", "demo", "20_types", "infinite_prior_df"])
+def test_the_moderated_t_is_limmas(case):
+    cells = stored("composition.cells.parquet").query("case == @case")
+    reference = stored("composition.types.tsv").query("case == @case").set_index("cell_type")
+    prior = stored("composition.prior.tsv").set_index("case").loc[case]
+    table = cells.pivot(index="donor", columns="cell_type", values="cells") + 0.5
+    donors = cells.drop_duplicates("donor").set_index("donor").loc[table.index]
+    ours = moderated_t(
+        special.logit(table.div(table.sum(axis=1), axis=0)).to_numpy().T,
+        model_matrix("~ age + sex", donors).to_numpy(),
+    )
+    assert list(table) == list(reference.index)
+    pairs = [(ours[name], prior[name]) for name in ("df_prior", "s2_prior")]
+    pairs += [(ours[name], reference[name]) for name in ("sigma", "s2_post", "df_total")]
+    for place, term in ((1, "age"), (2, "sexmale")):
+        pairs.append((ours["se_unscaled"][place], reference[f"{term}_se_unscaled"]))
+        pairs.append((ours["coefficients"][place], reference[f"{term}_coefficient"]))
+        pairs += [(ours[name][place], reference[f"{term}_{name}"]) for name in ("t", "p")]
+    for found, expected in pairs:
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    off = max(
+        np.max(np.abs(found / expected - 1)) for found, expected in pairs if np.isfinite(expected).all()
+    )
+    row(f"{case}, moderated t", f"{len(table.T)} types", f"prior df {ours['df_prior']:.3g}", f"{off:.1e}")
+    assert np.isinf(prior["df_prior"]) == (case == "infinite_prior_df")
+
+
+def test_enrichment_along_a_ranking_is_fgseas(shared_data):
+    ranking, reference = stored("gsea.ranking.parquet"), stored("gsea.terms.tsv").set_index("term")
+    (hallmark,) = read_collections([str(shared_data / HALLMARK)])
+    sizes = {name: RECORD["gsea"][name] for name in ("min_size", "max_size")}
+    matched = gsea.sets_in_ranking(hallmark.sets, ranking, **sizes)
+    terms, _ = gsea.prerank(ranking, matched, permutation_num=2000, random_state=1, threads=1)
+    terms = terms.set_index("term").loc[reference.index]
+    assert len(terms) == len(matched)
+    assert (terms["matched"] == reference["size"]).all()
+    np.testing.assert_allclose(terms["es"], reference["es"], rtol=1e-6)
+
+    # Both have sampling error: of the mean of the permuted scores, and of a share of them.
+    permuted = 1 / reference["same_sign"] + 1 / (
+        reference["same_sign"] * 2000 / RECORD["gsea"]["permutations"]
+    )
+    nes_error = (terms["nes"] / reference["nes"] - 1) / (reference["null_cv"] * np.sqrt(permuted))
+    share = reference["pvalue"].clip(lower=1e-3)
+    p_error = (terms["pvalue"] - reference["pvalue"]) / np.sqrt(share * (1 - share) * permuted)
+    off = (terms["nes"] / reference["nes"] - 1).abs().max()
+    row("hallmark, GSEA", len(terms), f"{off:.1%} | {nes_error.abs().max():.1f} | {p_error.abs().max():.1f}")
+    assert nes_error.abs().max() < 5
+    assert p_error.abs().max() < 5
+    assert 0.7 < nes_error.std() < 1.4
