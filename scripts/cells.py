@@ -55,7 +55,7 @@ def join(
         "qc": _spread(qc["reason"].to_numpy(dtype=object), usable, ""),
         "doublets": np.where(cells["doublet"], "doublet", ""),
     }
-    reasons = {step: pd.Series(reason, index=cells.index, dtype=object) for step, reason in by_step.items()}
+    reasons = {step: np.asarray(reason, dtype=object) for step, reason in by_step.items()}
     fails = [reason != "" for reason in reasons.values()]
     cells["kept"] = ~np.logical_or.reduce(fails)
     cells["step"] = np.select(fails, list(reasons), default="")
@@ -80,8 +80,8 @@ def _spread(values: np.ndarray, usable: np.ndarray, missing: object) -> np.ndarr
 
 def _filter_reason(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.DataFrame) -> pd.Series:
     """Why each usable cell's sample, or else its cell type, was dropped; "" if neither was."""
-    by_sample = loaded["sample"].map(samples.set_index("sample")["reason"])
-    by_type = loaded["cell_type"].map(cell_types.set_index("label")["reason"])
+    by_sample = loaded["sample"].map(samples.set_index("sample")["reason"]).astype(object)
+    by_type = loaded["cell_type"].map(cell_types.set_index("label")["reason"]).astype(object)
     unknown = (loaded["reason"] == "") & (by_sample.isna() | by_type.isna())
     if unknown.any():
         raise ValueError(
@@ -112,16 +112,18 @@ def levels(cells: pd.DataFrame, samples: pd.DataFrame, strata: list[dict]) -> di
         if column in found:
             raise InputError(f"cells.strata: {column!r} is listed twice; remove one")
         groups = binned(values, breaks) if breaks else values.mask(values == "").astype("category")
+        groups = groups.cat.remove_unused_categories()  # without "", which comes last
         codes = groups.cat.codes.to_numpy()
         if column not in LABELS:
             codes = np.where(row >= 0, codes[row], -1)
         level = pd.Categorical.from_codes(codes, [*groups.cat.categories, ""])
-        found[column] = level.fillna("").remove_unused_categories()
+        found[column] = level.fillna("")
     return found
 
 
 def binned(values: pd.Series, breaks: list[float]) -> pd.Series:
     """Numbers written as text, as ordered categories between the breaks; missing where there is none."""
+    values = values.astype(str)  # from categories as well
     numbers = pd.to_numeric(values.mask(values == ""), errors="coerce")
     wrong = numbers.isna() & (values != "")
     if wrong.any():

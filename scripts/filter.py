@@ -54,7 +54,7 @@ def slugs(labels: list[str]) -> dict[str, str]:
 def cross_count(cells: pd.DataFrame) -> pd.DataFrame:
     """Usable cells of each sample (rows) in each cell type (columns), int64; both sorted by label."""
     usable = cells[cells["reason"] == ""]
-    return pd.crosstab(usable["sample"], usable["cell_type"])
+    return pd.crosstab(usable["sample"].astype(str), usable["cell_type"].astype(str))
 
 
 def judge_samples(totals: pd.Series, *, min_cells_per_sample: int, sample_percentile: float) -> pd.Series:

@@ -80,7 +80,7 @@ def measure(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFrame:
 def _measure_block(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFrame:
     """As `measure`, for as many cells as temporary arrays may hold."""
     weights = np.column_stack([np.ones(len(groups), dtype=np.int64), groups.to_numpy(dtype=np.int64)])
-    sums = counts.astype(np.int64) @ weights
+    sums = counts @ weights  # in 64 bits, as the weights are
     total = sums[:, 0]
     whole = np.maximum(total, 1)  # a cell without counts gets 0 percent
     metrics = {

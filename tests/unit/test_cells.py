@@ -65,6 +65,12 @@ def joined(**changes):
     return cells_step.join(**TABLES | changes)
 
 
+def categorical(table):
+    """The table with its labels as categories, as load may write them, one of them unused."""
+    labels = ["sample", "donor", "cell_type", "pool"]
+    return table.assign(**{name: table[name].astype("category").cat.add_categories("?") for name in labels})
+
+
 # join
 
 
@@ -81,6 +87,18 @@ def test_each_cell_leaves_at_the_first_step_that_drops_it():
         ["c7", "load", "missing_cell_type"],
     ]
     assert cells["kept"].tolist() == [True, False, False, False, False, False, True, False]
+
+
+def test_labels_may_be_categories():
+    pd.testing.assert_frame_equal(
+        joined(loaded=categorical(LOADED)), joined(), check_dtype=False, check_categorical=False
+    )
+    levels, plain = (cells_step.levels(cells, SAMPLES, STRATA) for cells in (categorical(joined()), joined()))
+    assert {name: list(level) for name, level in levels.items()} == {
+        name: list(level) for name, level in plain.items()
+    }
+    table = cells_step.attrition(categorical(joined()), levels)
+    pd.testing.assert_frame_equal(table, cells_step.attrition(joined(), plain))
 
 
 def test_columns_and_values_stay_with_their_cell():

@@ -63,9 +63,8 @@ def cohort(seed=0, cells=CELLS, genes=GENES) -> ad.AnnData:
 
 
 def written(data: ad.AnnData, folder, name="cohort.h5ad", **options):
-    with ad.settings.override(
-        allow_write_nullable_strings=False
-    ):  # the default asks a deprecated pandas option
+    # the default of this setting asks a deprecated pandas option
+    with ad.settings.override(allow_write_nullable_strings=False):
         data.write_h5ad(folder / name, **options)
     return folder / name
 
@@ -147,7 +146,7 @@ def test_kang(shared_data, tmp_path):
 def test_pbmc3k_has_no_labels(shared_data, tmp_path):
     files = sorted((shared_data / "pbmc3k_10x").iterdir())
     with pytest.raises(
-        InputError, match="load.sample: .*pbmc3k_10x has no column 'sample' .*none.*set load.sample"
+        InputError, match=r"load.sample: .*pbmc3k_10x has no column 'sample' .*none.*set load.sample"
     ):
         run(tmp_path, *files)
     result = run(tmp_path, *files, sample=None, donor=None, cell_type=None, block_values=300_000)
@@ -191,8 +190,7 @@ H5AD = {
 }
 
 
-@pytest.mark.parametrize("block_values", [7, 100_000])
-@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize(("block_values", "compression"), [(40, "gzip"), (100_000, None)])
 @pytest.mark.parametrize("kind", H5AD)
 def test_h5ad_of_any_encoding(tmp_path, kind, compression, block_values):
     data = cohort()
@@ -260,9 +258,10 @@ def test_10x_h5(tmp_path, version, block_values):
     assert result.facts["counts"]["input"] == data.X.sum(dtype=np.int64) + antibodies
 
 
-@pytest.mark.parametrize("block_values", [30, 100_000])
-@pytest.mark.parametrize("by_gene", [False, True])
-@pytest.mark.parametrize(("version", "zipped"), [(2, False), (3, True), (3, False)])
+@pytest.mark.parametrize("block_values", [40, 100_000])
+@pytest.mark.parametrize(
+    ("version", "zipped", "by_gene"), [(2, False, False), (3, True, True), (3, False, False)]
+)
 def test_10x_folder(tmp_path, version, zipped, by_gene, block_values):
     data = cohort()
     files = tenx_folder(data, tmp_path / "run 1", version, zipped, by_gene)
@@ -367,18 +366,19 @@ def test_blocks_are_small_and_in_order(tmp_path):
 
 def test_memory_does_not_grow_with_the_matrix(tmp_path):
     peaks = {}
-    for n_rows in (1000, 4000):
+    for n_rows in (2000, 5000):
         folder = tmp_path / str(n_rows)
         folder.mkdir()
-        for kind, x, source in sources(folder, np.random.default_rng(0), n_rows, 200):
-            assert x.nnz > 2 * 1000 * _blocks.PASS_BLOCKS
+        for kind, x, source in sources(folder, np.random.default_rng(0), n_rows, 100):
+            assert x.nnz > 2000 * _blocks.PASS_BLOCKS
             tracemalloc.start()
-            for block in source.blocks(1000):
+            for block in source.blocks(2000):
                 del block
             peaks[kind, n_rows] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
     for kind in ("csr", "csc", "dense", "by cell", "by gene"):
-        assert peaks[kind, 4000] < 1.3 * peaks[kind, 1000], kind
+        added = 3000 * 40  # bytes: lengths and pointers of the added rows
+        assert peaks[kind, 5000] < 1.1 * peaks[kind, 2000] + added, kind
 
 
 @given(
@@ -392,7 +392,7 @@ def test_cuts_cover_each_line_once(lengths, block_values):
         assert sum(lengths[start:stop]) <= block_values or stop == start + 1
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_any_order_of_triplets_gives_the_same_rows(data):
     shape = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 5))
@@ -417,7 +417,7 @@ def test_any_order_of_triplets_gives_the_same_rows(data):
 def test_results_do_not_depend_on_blocks_or_shards(tmp_path):
     path = written(cohort(), tmp_path)
     tables = []
-    for block_values, shards in ((1, 1), (20, 4), (10**6, 2)):
+    for block_values, shards in ((1, 1), (40, 4), (10**6, 2)):
         result = run(tmp_path, path, block_values=block_values, shards=shards, covariates=[AGE, SEX])
         tables.append(
             (result.genes, result.cells.drop(columns="shard"), result.samples.drop(columns="shard"))
@@ -617,7 +617,7 @@ def test_wrong_sheets(tmp_path):
     other.var_names = other.var["feature_name"]
     written(other, tmp_path, "b.h5ad")
     sheet.write_text("path\na.h5ad\nb.h5ad\n")
-    with pytest.raises(InputError, match="share no gene id .'ENSG0' and 'S0'."):
+    with pytest.raises(InputError, match=r"share no gene id .'ENSG0' and 'S0'."):
         run(tmp_path, sheet)
 
 
@@ -689,28 +689,49 @@ def test_a_cell_without_counts_stays_usable(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sample": "who"}, r"^load.sample: .* no column 'who' for its cells \(it has: donor, sample, .*set load.sample$"),
+        (
+            {"sample": "who"},
+            r"^load.sample: .* no column 'who' for its cells \(it has: donor, .*set load.sample$",
+        ),
         ({"donor": "who"}, "^load.donor: "),
         ({"cell_type": "who"}, "^load.cell_type: "),
         ({"pool": "who"}, "^load.pool: "),
         ({"covariates": [AGE | {"column": "who"}]}, r"^load.covariates \(age\): .*'who'"),
         ({"exclude": [{"column": "who", "values": ["x"]}]}, "^load.exclude: .*'who'"),
         ({"symbols": "who"}, r"^load.symbols: .*'who' .*\(it has: feature_name\); .* null"),
-        ({"exclude": [{"column": "sex", "values": ["male", "mael"]}]}, "load.exclude: sex is never 'mael' .it is: female, male"),
-        ({"exclude": [{"column": "sex", "values": ["male", "female"]}]}, "cohort: none of 60 cells is usable .*excluded_sex"),
-        ({"covariates": [AGE | {"name": "donor"}]}, "load.covariates: the name 'donor' is taken"),
-        ({"covariates": [AGE, AGE]}, "load.covariates: the name 'age' is taken"),
+        (
+            {"exclude": [{"column": "sex", "values": ["male", "mael"]}]},
+            r"^load.exclude: sex is never 'mael' \(it is: female, male\)",
+        ),
+        (
+            {"exclude": [{"column": "sex", "values": ["male", "female"]}]},
+            "^cohort: none of 60 cells is usable .*excluded_sex",
+        ),
+        ({"covariates": [AGE | {"name": "donor"}]}, "^load.covariates: the name 'donor' is taken"),
+        ({"covariates": [AGE, AGE]}, "^load.covariates: the name 'age' is taken"),
         ({"covariates": [AGE | {"name": "age at draw"}]}, "'age at draw' cannot stand in a formula"),
         ({"covariates": [AGE | {"name": "class"}]}, "'class' cannot stand in a formula"),
-        ({"covariates": [AGE | {"column": "cell_type", "type": "categorical"}]}, "sample '1000_0-a': age is 'B/plasma' and 'CD4-p.*let load.sample tell"),
-        ({"covariates": [AGE | {"column": "sex"}]}, "age has no numeric value .it is: '(fe)?male', '(fe)?male'.; correct its type"),
-        ({"covariates": [AGE | {"type": "stage"}]}, "age has no stage value .it is: '20'"),
-        ({"sample": "donor", "donor": "sample"}, "sample '1000_0': its donor is '1000_0-a' and '1000_0-b'; set load.sample"),
-        ({"shards": 7}, "load.shards: 7 for 6 donors with usable cells; set load.shards lower"),
-        ({"shards": 4, "shard_by": "pool", "pool": "pool_number"}, "load.shards: 4 for 3 sets of donors linked by pools"),
-        ({"shard_by": "pool"}, "load.shard_by: pool needs a column of pools; set load.pool"),
+        (
+            {"covariates": [SEX | {"column": "cell_type"}]},
+            "^sample '1000_0-a': sex is 'B/plasma' and 'CD4-positive, .*let load.sample tell",
+        ),
+        (
+            {"covariates": [AGE | {"column": "sex"}]},
+            r"^load.covariates: age has no numeric value \(it is: '(fe)?male', '(fe)?male'\); correct its type",
+        ),
+        ({"covariates": [AGE | {"type": "stage"}]}, r"age has no stage value \(it is: '20'"),
+        (
+            {"sample": "donor", "donor": "sample"},
+            "^sample '1000_0': its donor is '1000_0-a' and '1000_0-b'; set load.sample",
+        ),
+        ({"shards": 7}, "^load.shards: 7 for 6 donors with usable cells; set load.shards lower"),
+        (
+            {"shards": 4, "shard_by": "pool", "pool": "pool_number"},
+            "^load.shards: 4 for 3 sets of donors linked by pools",
+        ),
+        ({"shard_by": "pool"}, "^load.shard_by: pool needs a column of pools; set load.pool"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_are_named(tmp_path, settings, message):
     with pytest.raises(InputError, match=message) as error:
         run(tmp_path, written(cohort(), tmp_path), **settings)
@@ -773,7 +794,8 @@ def test_covariates_are_typed_in_every_table(tmp_path):
 @pytest.mark.parametrize(
     ("values", "kind", "wanted"),
     [
-        (["45-year-old stage", "9-year-old human stage", "third decade stage", "6-month-old stage", None], "stage", [45, 9, -1, -1, -1]),
+        (["45-year-old stage", "9-year-old human stage", None], "stage", [45, 9, -1]),
+        (["third decade stage", "6-month-old stage", "45"], "stage", [-1, -1, -1]),
         (["45", "1e2", "-3.5", "inf", "forty", None], "numeric", [45, 100, -3.5, -1, -1, -1]),
     ],
 )  # fmt: skip
@@ -817,7 +839,7 @@ def frame(rows):
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables, st.integers(1, 5), st.sampled_from(["donor", "pool"]), st.randoms(use_true_random=False))
 def test_shards_hold_whole_donors_and_are_balanced(rows, shards, shard_by, random):
     cells = frame(rows)
@@ -855,7 +877,7 @@ def test_pools_link_donors_transitively():
 def test_cells_of_a_pool_share_a_shard_in_the_files(tmp_path):
     result = run(tmp_path, written(cohort(), tmp_path), shards=3, shard_by="pool", pool="pool_number")
     for shard in result.shards:
-        assert shard.obs["pool"].nunique() == 1
+        assert len(set(shard.obs["pool"])) == 1
         assert shard.obs["donor"].nunique() == 2
 
 

@@ -46,7 +46,9 @@ def counts():
     for cell_type in range(3):
         means[cell_type, cell_type * 60 : cell_type * 60 + 60] *= rng.uniform(2, 6, 60)
     cells = means[rng.integers(0, 3, N_CELLS)] * rng.lognormal(0, 0.3, (N_CELLS, 1))
-    return sp.csr_matrix(rng.poisson(rng.gamma(3, cells / 3)).astype(np.int32))
+    values = rng.poisson(rng.gamma(3, cells / 3)).astype(np.int32)
+    values[np.arange(20), np.arange(500, 520)] = 3000  # outliers, which are clipped
+    return sp.csr_matrix(values)
 
 
 @pytest.fixture(scope="module")

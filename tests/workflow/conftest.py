@@ -64,6 +64,12 @@ class Checkout:
         return {rule: number for rule, number in counts.items() if rule not in targets}
 
 
+@pytest.fixture(scope="session")
+def new_checkout():
+    """Makes a fresh copy without results in a folder."""
+    return Checkout.create
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Checkout:
     """A fresh copy without results."""
