@@ -179,8 +179,8 @@ def no_genes() -> pd.DataFrame:
 
 
 def effect(contrast: Contrast) -> str:
-    """What a fold change compares: `per 10 age`, `stim against ctrl`, `per 10 age:sex, M against F`."""
-    per_unit = f"per {contrast.unit:g} {contrast.test}" if contrast.unit is not None else ""
+    """What a fold change compares: `per 10 of age`, `stim against ctrl`, `per 10 of age:sex, M against F`."""
+    per_unit = f"per {contrast.unit:g} of {contrast.test}" if contrast.unit is not None else ""
     levels = f"{contrast.level} against {contrast.references[contrast.factor]}" if contrast.factor else ""
     return ", ".join(filter(None, [per_unit, levels])) or contrast.test
 
@@ -237,7 +237,7 @@ def volcano(genes: pd.DataFrame, status: dict):
             name = textwrap.shorten(drawn["symbol"].iloc[i], 16, placeholder="…")
             axes.text(end, height, f" {name} ", ha="left" if side > 0 else "right", va="center", fontsize=7)
     axes.axvline(0, color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel=f"log2 fold change, {status['effect']}", ylabel="-log10 p-value")
+    axes.set(xlabel=f"log2 fold change {status['effect']}", ylabel="-log10 p-value")
     axes.set_title(f"{len(drawn):,} genes, {status['samples_used']} samples", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=1.5)
     figure.suptitle(title(status), fontsize=10)
@@ -309,7 +309,7 @@ if __name__ == "__main__":
             threads=snakemake.threads,  # noqa: F821
             **params,
         )
-        status = {"cell_type": cell_type, "label": label, **result.status}
+        status = {"contrast": "", "cell_type": cell_type, "label": label, **result.status}
         result.genes.to_parquet(out.genes, index=False)
         pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
         result.samples.to_csv(out.samples, sep="\t", index=False)

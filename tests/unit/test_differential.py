@@ -219,7 +219,7 @@ def test_an_interaction_is_the_difference_of_slopes():
     result = run(counts, obs, contrast)
     genes = result.genes.set_index("gene_id").sort_index()
     assert genes["log2FoldChange"].iloc[:20].median() == pytest.approx(0.4, abs=0.08)
-    assert result.status["effect"] == "per 10 age:sex, M against F"
+    assert result.status["effect"] == "per 10 of age:sex, M against F"
     slope = run(counts, obs, {**AGE, "design": "~ age * sex"}).genes.set_index("gene_id").sort_index()
     assert slope["log2FoldChange"].iloc[:20].median() == pytest.approx(0, abs=0.08)  # of the reference sex, F
     turned = {**AGE, "design": "~ age * sex", "references": {"sex": "M"}}
@@ -545,7 +545,7 @@ def test_figures_show_every_gene_or_why_there_is_none(tmp_path):
     axes = figure.axes[0]
     assert sum(len(points.get_offsets()) for points in axes.collections) == 120
     assert {text.get_text().strip() for text in axes.texts} == set(result.genes["symbol"].iloc[:10])
-    assert axes.get_xlabel() == "log2 fold change, per 10 age"
+    assert axes.get_xlabel() == "log2 fold change per 10 of age"
     histogram = differential.pvalue_histogram(result.genes, status)
     assert sum(bar.get_height() for bar in histogram.axes[0].patches) == 120
     assert histogram.axes[0].lines[0].get_ydata()[0] == 6

@@ -20,6 +20,7 @@ from formulaic import model_matrix
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from scipy import sparse, stats
+from threadpoolctl import threadpool_limits
 
 ORACLE = Path(__file__).parent.parent / "oracle"
 RECORD = json.loads((ORACLE / "oracle.json").read_text())
@@ -33,6 +34,13 @@ pytestmark = [
 ]
 
 CASES = ["naive_cd4", "demo_cd4", "demo_b"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in a job; BLAS threads on tiny matrices cost more than they give."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 def stored(name: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Real input with a paired design: Kang et al. 2018, interferon-beta against control (shared/data/README.md)."""
+"""Real input, paired design: Kang et al. 2018, interferon-beta against control (shared/data/README.md)."""
 
 import anndata as ad
 import numpy as np
