@@ -51,7 +51,7 @@ def exponents(cells: np.ndarray, cost: np.ndarray) -> tuple[float, float]:
 
 
 def line_through(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope by least squares, the slope not below 0; a mean where x does not vary."""
+    """Intercept and slope by least squares, or the largest y and 0 where y does not grow."""
     if np.ptp(x) == 0:
         return float(y.max()), 0.0
     slope, intercept = np.polyfit(x, y, 1)

@@ -57,34 +57,39 @@ def check_pool():
     )
 
 
-def formula_variables(design):
-    """Names in a formula; the formula language is Python's syntax for names, calls and operators."""
-    tree = ast.parse(design.lstrip("~ ").replace("^", "**"), mode="eval")
-    calls = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in calls]
+def formula_variables(formula):
+    """Columns that a formula names; `:` is read as a product. Which functions are allowed, the step checks."""
+    tree = ast.parse(formula.lstrip("~ ").replace(":", "@"), mode="eval")
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
 
 
 def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None):
     key = f"contrasts.{name}"
     known = sorted(SAMPLE_COLUMNS | COVARIATES.keys())
     try:
-        variables = formula_variables(design)
+        variables, tested = formula_variables(design), formula_variables(test)
     except SyntaxError:
-        refuse(True, f"{key}.design: {design!r} is no formula; write it like '~ age + sex'")
+        refuse(True, f"{key}.design: {design!r} or {test!r} is no formula; write it like '~ age + sex'")
     for variable in variables:
         refuse(
             variable not in known,
             f"{key}.design: {variable!r} is no column of a sample; add it to load.covariates or use one of {', '.join(known)}",
         )
-    refuse(test not in variables, f"{key}.test: {test!r} is not in the design {design!r}")
-    numeric = COVARIATES.get(test, "numeric") != "categorical" and test not in ("donor", "pool")
-    refuse(numeric and unit is None, f"{key}.unit: {test} is a number; say per how many, for example unit: 1")
-    refuse(numeric and (level or reference), f"{key}: {test} is a number; level and reference do not apply")
+    refuse(not set(tested) <= set(variables), f"{key}.test: {test!r} is not in the design {design!r}")
+    categories = [
+        name for name in tested if name in ("donor", "pool") or COVARIATES.get(name) == "categorical"
+    ]
+    numbers = [name for name in tested if name not in categories]
+    refuse(numbers and unit is None, f"{key}.unit: {numbers} is a number; say per how many, like unit: 1")
+    refuse(not numbers and unit is not None, f"{key}.unit: {test} is a category; remove unit")
     refuse(
-        not numeric and not (level and reference),
-        f"{key}: {test} is a category; set level and reference, the two levels compared",
+        (level or reference) and not categories, f"{key}: {test} has no category; remove level and reference"
     )
-    refuse(not numeric and unit is not None, f"{key}.unit: {test} is a category; remove unit")
+    refuse(
+        len(categories) == 1 and not (level and reference),
+        f"{key}: {categories[0]} is a category; set level and reference, the two levels compared",
+    )
     for variable in references or {}:
         refuse(variable not in variables, f"{key}.references: {variable!r} is not in the design {design!r}")
 

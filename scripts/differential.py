@@ -237,7 +237,8 @@ def volcano(genes: pd.DataFrame, status: dict):
             name = textwrap.shorten(drawn["symbol"].iloc[i], 16, placeholder="…")
             axes.text(end, height, f" {name} ", ha="left" if side > 0 else "right", va="center", fontsize=7)
     axes.axvline(0, color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel=f"log2 fold change {status['effect']}", ylabel="-log10 p-value")
+    comma = "," if status["unit"] is None else ""
+    axes.set(xlabel=f"log2 fold change{comma} {status['effect']}", ylabel="-log10 p-value")
     axes.set_title(f"{len(drawn):,} genes, {status['samples_used']} samples", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=1.5)
     figure.suptitle(title(status), fontsize=10)

@@ -207,6 +207,7 @@ def fetch(
         wrong = fault(part, sha256=sha256, size=size)
     if wrong:
         part.unlink()
+        note_of(part).unlink()
         raise InputError(
             f"{wrong}; {shown(url)} is another file, or the setting is wrong: correct one of them"
         )

@@ -3,7 +3,7 @@
 The sums are exact: int64 throughout (float32 loses counts above 2^24). Each shard is read once and multiplied
 from the left by the indicator matrix (sums x cells) of its kept cells, the computation of
 scanpy.get.aggregate(func="sum"), which is the oracle in the tests; calling it would cost every run the 7 s of
-importing scanpy, and would sum in float. Every sum is compared with the counts that `qc` found in its cells.
+importing scanpy. Every sum is compared with the counts that `qc` found in its cells.
 
 log_cells and log_depth are natural logarithms of the number of cells and of the counts of a sum;
 pct_counts_mt is the percent of its counts in mitochondrial genes. They can stand in a design.

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Before numpy is imported: many small linear systems with one BLAS thread per core each wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 ROOT = Path(__file__).parent.parent

@@ -56,6 +56,14 @@ def test_resolution_splits(planted):
     assert len(np.unique(leiden(planted[0], **(SETTINGS | {"resolution": 8.0})))) > 4
 
 
+def test_weights_count():
+    weights = np.where(
+        np.arange(8)[:, None] // 4 == np.arange(8) // 4, 1.0, 0.1
+    )  # every cell is linked to all
+    np.fill_diagonal(weights, 0)
+    assert leiden(csr_matrix(weights), **SETTINGS).tolist() == ["0"] * 4 + ["1"] * 4
+
+
 def test_clusters_are_those_of_scanpy(planted):
     import scanpy as sc
 

@@ -717,7 +717,7 @@ def test_a_cell_without_counts_stays_usable(tmp_path):
         ),
         (
             {"covariates": [AGE | {"column": "sex"}]},
-            r"^load.covariates: age has no numeric value \(it is: '(fe)?male', '(fe)?male'\); correct its type",
+            r"^load.covariates: age has no numeric value .it is: '(fe)?male', '(fe)?male'.; correct",
         ),
         ({"covariates": [AGE | {"type": "stage"}]}, r"age has no stage value \(it is: '20'"),
         (

@@ -184,10 +184,20 @@ def test_the_slope_of_age_is_deseq2s(case, shared_data):
     )
     assert off < 1e-6
     assert (genes["baseMean"] / reference["baseMean"] - 1).abs().max() < 1e-6
-    assert (genes["pvalue"].isna() == reference["pvalue"].isna()).all()
+    # R spares an outlier when 3 samples have higher counts in designs of two groups only, PyDESeq2 in all.
+    withheld, expected = (
+        set(genes.index[genes["pvalue"].isna()]),
+        {*reference.index[reference["pvalue"].isna()]},
+    )
+    assert withheld <= expected
+    assert len(expected - withheld) <= 1
     assert agreement["r_log2FoldChange"] >= 0.999
     assert agreement["r_stat"] >= 0.99
-    assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
+    assert agreement["off_log2FoldChange"] < 0.005  # a correlation would not see a factor
+    assert agreement["off_stat"] < 0.2
+    if agreement["r"] >= 50:  # of fewer, 2 % is less than a gene
+        assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
+    assert (reference["padj"] < 0.049).sum() <= agreement["ours"] <= (reference["padj"] < 0.051).sum()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -239,6 +249,7 @@ def test_the_likelihood_ratio_of_a_spline_is_deseq2s(case, shared_data):
     )
     assert data.uns["disp_function_type"] == "parametric"
     assert agreement["r_stat"] >= 0.9999
+    assert agreement["off_stat"] < 0.2
     assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
 
 
