@@ -88,7 +88,7 @@ def check_contrast(name, design, test, unit=None, level=None, reference=None, re
     )
     refuse(
         len(categories) == 1 and not (level and reference),
-        f"{key}: {categories[0]} is a category; set level and reference, the two levels compared",
+        f"{key}: {categories} is a category; set level and reference, the two levels compared",
     )
     for variable in references or {}:
         refuse(variable not in variables, f"{key}.references: {variable!r} is not in the design {design!r}")

@@ -124,11 +124,10 @@ def test_compare_by_hand():
 
 
 def test_equal_scores_keep_the_order_of_genes():
-    total = np.zeros((3, 2, 3))
+    total = np.zeros((3, 2, N_GENES))
     total[:, 0], total[:, 1] = [[4], [10], [2]], [[3], [9], [1]]
-    genes = pd.DataFrame({"gene_id": ["z", "a", "m"], "symbol": ["Z", "A", "M"]})
-    table = rank(total, np.array([2, 3]), genes, n_genes=2)
-    assert table["gene_id"].tolist() == ["z", "a", "z", "a"]
+    table = rank(total, np.array([2, 3]), GENES, n_genes=N_GENES)
+    assert table["gene_id"].tolist() == [*GENES["gene_id"], *GENES["gene_id"]]
 
 
 def test_clusters_that_cannot_be_tested_say_why(tmp_path, counts):

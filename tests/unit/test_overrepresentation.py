@@ -117,7 +117,7 @@ def test_lists_hold_significant_changes_the_strongest_first():
 
 
 def test_symbols_keep_their_case():
-    """Gseapy would look for C1ORF43, which is in no set, when the sets are mostly upper case and the list not."""
+    """Gseapy would look for C1ORF43, in no set, when the sets are mostly upper case and the list is not."""
     background = [f"C{number}orf{number}" for number in range(5)] + [f"G{number}" for number in range(55)]
     terms = enrich(background[:5], {"S": background[:3] + background[20:]}, background)
     assert terms.loc[0, ["overlap", "size"]].tolist() == [3, 43]

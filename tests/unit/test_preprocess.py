@@ -83,7 +83,7 @@ def choose(counts, batch, nuisance=None, min_cells=50, n_top=N_TOP, span=0.3):
     )
 
 
-def scanpy_choice(counts, batch=None, n_top=N_TOP):
+def scanpy_choice(counts, batch=None, n_top=N_TOP, span=0.3):
     import scanpy as sc
 
     obs = pd.DataFrame(index=pd.RangeIndex(counts.shape[0]).astype(str).astype(object))
@@ -93,7 +93,7 @@ def scanpy_choice(counts, batch=None, n_top=N_TOP):
         ad.AnnData(counts, obs=obs),
         flavor="seurat_v3",
         n_top_genes=n_top,
-        span=0.3,
+        span=span,
         batch_key=None if batch is None else "batch",
         inplace=False,
     ).reset_index()
@@ -175,6 +175,12 @@ def test_a_batch_without_loess_fit_does_not_vote(counts):
     assert batches["voted"].tolist() == [True, False]
 
 
+def test_all_cells_vote_when_no_batch_has_a_loess_fit(counts):
+    ours, batches = choose(counts, np.arange(N_CELLS) // 3, min_cells=2, span=0.05)
+    assert_same_choice(ours, scanpy_choice(counts, span=0.05))
+    assert batches["reason"].tolist() == ["loess_singular"] * 300 + ["no_batch_could_vote"]
+
+
 def test_too_small_a_span_for_all_cells_names_the_setting(counts):
     with pytest.raises(InputError, match=r"preprocess.span: 0.001 .* 900 cells and 600 genes.*; raise"):
         choose(counts, np.repeat("one", N_CELLS), span=0.001)
@@ -200,6 +206,13 @@ def test_vote_by_hand():
     np.testing.assert_array_equal(voted["highly_variable_rank"], [np.nan, 0, 0.5, 1, np.nan])
     assert voted["highly_variable_nbatches"].tolist() == [0, 1, 2, 1, 0]
     assert voted["highly_variable"].tolist() == [False, True, True, False, False]
+
+
+def test_more_batches_win_over_the_earlier_gene():
+    # the best of one batch, and the best of two: both have the median rank 0
+    voted = vote(np.array([[9, 1, 1], [1, 9, 1], [1, 9, 1]]), np.ones(3, dtype=bool), n_top_genes=1)
+    assert voted["highly_variable_rank"].tolist()[:2] == [0, 0]
+    assert voted["highly_variable"].tolist() == [False, True, False]
 
 
 def test_nuisance_genes_are_measured_but_never_chosen(counts, genes):
