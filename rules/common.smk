@@ -2,6 +2,7 @@
 import ast
 import csv
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path

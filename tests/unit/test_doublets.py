@@ -1,5 +1,7 @@
 """Doublet scores per group, their thresholds, and what is not scored."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import doublets
 import numpy as np
 import pandas as pd
@@ -106,9 +108,11 @@ def test_genes_that_do_not_vary_change_nothing():
     np.testing.assert_array_equal(plain.doublet_scores_obs_, wide.doublet_scores_obs_)
 
 
-def test_components_are_held_below_cells_and_genes():
-    counts, _ = mixture(5, cells=35)
-    scores, status = doublets.score_group(counts, "d", **GROUP | {"n_prin_comps": 500})
+@pytest.mark.parametrize(("cells", "genes"), [(35, GENES), (200, 12)])
+def test_components_are_held_below_cells_and_genes(cells, genes):
+    counts, _ = mixture(5, cells=cells)
+    most = np.argsort(-np.asarray(counts.sum(axis=0)).ravel())[:genes]
+    scores, status = doublets.score_group(counts[:, most], "d", **GROUP | {"n_prin_comps": 500})
     assert status["status"] == "scored"
     assert np.isfinite(scores).all()
 
@@ -171,7 +175,9 @@ def test_a_cap_of_zero_turns_every_automatic_call_off():
 
 
 def test_small_groups_are_not_run():
-    counts, _ = mixture(5, cells=29)
+    counts, _ = mixture(5, cells=30)
+    assert doublets.score_group(counts, "d", **GROUP)[1]["status"] == "scored"
+    counts = counts[:29]
     scores, status = doublets.score_group(counts, "d", **GROUP)
     assert scores is None
     assert (status["status"], status["reason"]) == ("not_run", "too_few_cells")
@@ -250,6 +256,18 @@ def test_results_depend_neither_on_threads_nor_on_who_shares_the_shard(cohort):
     mine = group == "NA"
     alone, _ = doublets.score_groups(counts[mine], group[mine], passed[mine], threads=1, **GROUP)
     pd.testing.assert_frame_equal(one[mine].reset_index(drop=True), alone)
+
+
+def test_only_one_thread_at_a_time_draws_from_numpys_generator():
+    counts, _ = mixture(5, cells=40)
+    scrub = doublets.Scrublet(sparse.csc_matrix(counts), total_counts=np.ones(40))
+    with ThreadPoolExecutor(1) as pool:
+        with doublets.RANDOM:
+            drawn = pool.submit(scrub.simulate_doublets)
+            with pytest.raises(TimeoutError):
+                drawn.result(timeout=0.3)
+        drawn.result(timeout=60)
+    assert scrub.doublet_parents_.shape == (80, 2)
 
 
 def test_an_empty_shard_gives_empty_tables():

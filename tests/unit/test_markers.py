@@ -126,8 +126,10 @@ def test_compare_by_hand():
 def test_equal_scores_keep_the_order_of_genes():
     total = np.zeros((3, 2, N_GENES))
     total[:, 0], total[:, 1] = [[4], [10], [2]], [[3], [9], [1]]
+    total[:, 0, ::3] = [[2], [4], [1]]  # every third gene has a lower score
     table = rank(total, np.array([2, 3]), GENES, n_genes=N_GENES)
-    assert table["gene_id"].tolist() == [*GENES["gene_id"], *GENES["gene_id"]]
+    first = [*np.delete(np.arange(N_GENES), np.s_[::3]), *range(0, N_GENES, 3)]
+    assert table.loc[table["cluster"] == "0", "gene_id"].tolist() == [f"ENSG{i}" for i in first]
 
 
 def test_clusters_that_cannot_be_tested_say_why(tmp_path, counts):

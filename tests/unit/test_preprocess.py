@@ -176,7 +176,7 @@ def test_a_batch_without_loess_fit_does_not_vote(counts):
 
 
 def test_all_cells_vote_when_no_batch_has_a_loess_fit(counts):
-    ours, batches = choose(counts, np.arange(N_CELLS) // 3, min_cells=2, span=0.05)
+    ours, batches = choose(counts, (np.arange(N_CELLS) // 3).astype(str), min_cells=2, span=0.05)
     assert_same_choice(ours, scanpy_choice(counts, span=0.05))
     assert batches["reason"].tolist() == ["loess_singular"] * 300 + ["no_batch_could_vote"]
 

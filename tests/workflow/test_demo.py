@@ -139,8 +139,12 @@ def test_records_and_logs_of_every_job_exist(results):
     assert not [job for job in over if job[1] > job[2]], "jobs above their request"
 
 
+def test_a_run_without_failures_says_so(results):
+    assert (results / "run/failures.jsonl").read_text() == ""
+
+
 def test_no_temporary_or_foreign_format_is_left(results):
     files = [path for path in results.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]
-    allowed = {".parquet", ".tsv", ".h5ad", ".json", ".png", ".gmt", ".log", ".md"}
+    allowed = {".parquet", ".tsv", ".h5ad", ".json", ".png", ".gmt", ".log", ".md", ".jsonl"}
     assert {path.suffix for path in files} <= allowed
