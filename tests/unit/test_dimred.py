@@ -31,9 +31,9 @@ def cells():
 
 @pytest.fixture(scope="module")
 def pca(cells):
-    """Types 8 apart on three of six components, pools 3 apart on another."""
+    """Types 25 apart on three of six components, pools 3 apart on another: a graph of several parts."""
     components = np.random.default_rng(3).normal(size=(N_CELLS, 6))
-    components[np.arange(N_CELLS), pd.factorize(cells["cell_type"])[0]] += 8
+    components[np.arange(N_CELLS), pd.factorize(cells["cell_type"])[0]] += 25
     components[:, 3] += 3 * (cells["pool"] == "2")
     table = pd.DataFrame(components.astype(np.float32), columns=[f"PC{i + 1}" for i in range(6)])
     table.insert(0, "cell", cells.index)
@@ -65,7 +65,7 @@ def test_pools_mix_and_types_stay_apart(pca, cells):
     assert distance_of_pools(components, cells) > 2.5
     assert distance_of_pools(mixed, cells) < 0.75
     centres = pd.DataFrame(mixed).groupby(cells["cell_type"].to_numpy()).mean()
-    assert cdist(centres, centres)[np.triu_indices(3, 1)].min() > 8
+    assert cdist(centres, centres)[np.triu_indices(3, 1)].min() > 25
     assert status["batches"] == 2
     assert status["converged"]
     assert 1 <= status["iterations"] < 20
@@ -132,6 +132,15 @@ def test_umap_has_two_dimensions_and_keeps_types_together(reduced, cells):
     np.testing.assert_array_equal(points, again)
     other, _ = lay_out(graph, min_dist=0.5, random_state=6)
     assert not np.array_equal(points, other)
+
+
+@pytest.mark.filterwarnings("ignore:Graph is not fully connected")
+def test_umap_is_that_of_scanpy(reduced):
+    import scanpy as sc
+
+    _, graph, umap, _ = reduced
+    theirs = sc.tl.umap(graph, min_dist=0.5, random_state=5, init_pos="spectral", copy=True)
+    np.testing.assert_allclose(umap[["UMAP1", "UMAP2"]], theirs.obsm["X_umap"], atol=1e-3)
 
 
 def test_large_cohorts_start_from_components(reduced, monkeypatch):

@@ -146,6 +146,7 @@ def test_otherwise_the_expected_rate_is_called_at_most(automatic):
     assert (value < SCORES).sum() == 5  # six of a hundred would need a threshold between two scores
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), min_size=1), st.floats(0, 0.5))
 def test_never_more_than_the_expected_rate_even_with_ties(scores, rate):
     scores = np.array(scores)
