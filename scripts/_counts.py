@@ -132,7 +132,7 @@ def _h5ad(file, path, counts, symbols, *, name, row, wanted) -> Source:
 
 def _labels(group: h5py.Group) -> tuple[pd.Index, list[str], Callable]:
     """Index, column names and a reader of one column of an obs or var group."""
-    if group.attrs["encoding-version"] == "0.1.0":  # anndata 0.7 kept categories apart from their column
+    if group.attrs.get("encoding-version") != "0.2.0":  # anndata 0.7 kept categories apart from their column
         frame = read_elem(group)
         return frame.index.astype(str), list(frame), frame.__getitem__
     index = pd.Index(read_elem(group[group.attrs["_index"]])).astype(str)

@@ -172,9 +172,10 @@ def assign_shards(cells: pd.DataFrame, shards: int, shard_by: str) -> pd.Series:
     group = pd.Series(np.arange(len(sizes)), index=sizes.index)
     if shard_by == "pool":
         linked = cells[["donor", "pool"]].drop_duplicates().dropna()
-        pool, donor = linked["pool"].cat.codes + len(group), group[linked["donor"].astype(object)]
+        donor = group[linked["donor"].astype(object)].to_numpy()
+        pool = linked["pool"].cat.codes.to_numpy(dtype=int) + len(group)
         nodes = len(group) + len(linked["pool"].cat.categories)
-        edges = coo_array((np.ones(len(linked)), (donor.to_numpy(), pool.to_numpy())), shape=(nodes, nodes))
+        edges = coo_array((np.ones(len(linked)), (donor, pool)), shape=(nodes, nodes))
         group[:] = connected_components(edges, directed=False)[1][: len(group)]
     totals = sizes.groupby(group).sum()
     if shards > len(totals):
@@ -183,9 +184,8 @@ def assign_shards(cells: pd.DataFrame, shards: int, shard_by: str) -> pd.Series:
             f"load.shards: {shards} for {len(totals)} {what} with usable cells; set load.shards lower"
         )
     loads, home = [(0, shard) for shard in range(shards)], {}
-    for number in totals.sort_values(
-        ascending=False, kind="stable"
-    ).index:  # ties: by the first donor's label
+    descending = totals.sort_values(ascending=False, kind="stable")  # ties: by the first donor's label
+    for number in descending.index:
         load, shard = heapq.heappop(loads)
         heapq.heappush(loads, (load + totals[number], shard))
         home[number] = f"{shard:02d}"
@@ -257,8 +257,8 @@ def load(
     cells["shard"] = cells["donor"].astype(object).map(home).where(cells["reason"] == "", "")
     cells[ROLES] = cells[ROLES].astype(object).fillna("").astype("category")
     obs = shard_columns(cells, samples, covariates)
-    number = cells["shard"].map({name: place for place, name in enumerate(sorted(set(home)))}).fillna(-1)
-    found = write_shards(out.shards, sources, genes, obs, number.to_numpy(int), block_values=block_values)
+    number = cells["shard"].replace("", "-1").to_numpy(dtype=int)
+    found = write_shards(out.shards, sources, genes, obs, number, block_values=block_values)
     genes = genes.assign(counts=found["gene_counts"], cells=found["gene_cells"])
     cells[["cell", *ROLES, "shard", "reason"]].to_parquet(out.cells, index=False)
     samples.to_parquet(out.samples, index=False)
@@ -288,16 +288,14 @@ def summary(facts: dict) -> str:
         f"{genes['with_shared_symbol']} genes share their symbol with another",
     ]
     for file in facts["files"]:
-        also = f", whole numbers also in {', '.join(file['other_whole_numbers'])}" * bool(
-            file["other_whole_numbers"]
-        )
+        others = ", ".join(file["other_whole_numbers"])
+        also = f", whole numbers also in {others}" * bool(others)
         left = f", {file['genes_not_shared']:,} genes left out" * bool(file["genes_not_shared"])
         lines.append(f"load: {file['name']}: counts from {file['counts_from']}{also}{left}")
     for name, odd in facts["not_parsed"].items():
         if odd:
-            lines.append(
-                f"load: {name} is missing in {sum(odd.values()):,} cells where it is {', '.join(odd)}"
-            )
+            like = ", ".join(list(odd)[:5])
+            lines.append(f"load: {name} is missing in {sum(odd.values()):,} cells where it is {like}")
     return "\n".join(lines)
 
 

@@ -43,7 +43,8 @@ def kept_counts(shards: list[str], kept: pd.Index) -> Iterator[tuple[np.ndarray,
         for start in range(0, shard.n_obs, BLOCK):
             block = positions[start : start + BLOCK]
             found[block[block >= 0]] += 1
-            yield block[block >= 0], shard.X[start : start + BLOCK][block >= 0]
+            if (block >= 0).any():
+                yield block[block >= 0], shard.X[start : start + BLOCK][block >= 0]
         shard.file.close()
     if (found != 1).any():
         raise ValueError(f"{(found != 1).sum()} of {len(kept)} kept cells are not in exactly one shard")
@@ -120,19 +121,17 @@ def vote(variances_norm: np.ndarray, eligible: np.ndarray, n_top_genes: int) -> 
             f"preprocess.n_top_genes: {n_top_genes:,} variable genes wanted, {eligible.sum():,} genes vary "
             "and are not excluded; lower preprocess.n_top_genes"
         )
-    ranks = np.argsort(np.argsort(-variances_norm[:, eligible], axis=1, kind="stable"), axis=1)
+    ranks = np.full(variances_norm.shape, n_top_genes)
+    ranks[:, eligible] = np.argsort(np.argsort(-variances_norm[:, eligible], axis=1, kind="stable"), axis=1)
     top = np.ma.masked_greater_equal(ranks.astype(np.float32), n_top_genes)
     genes = pd.DataFrame(
         {
             "highly_variable_rank": np.ma.median(top, axis=0).filled(np.nan),
             "highly_variable_nbatches": (ranks < n_top_genes).sum(axis=0),
-        },
-        index=np.flatnonzero(eligible),
+        }
     )
-    best = genes.sort_values(list(genes), ascending=[True, False], na_position="last").index[:n_top_genes]
-    genes = genes.reindex(range(len(eligible)))
-    genes["highly_variable_nbatches"] = genes["highly_variable_nbatches"].fillna(0).astype(int)
-    genes["highly_variable"] = genes.index.isin(best)
+    best = genes[eligible].sort_values(list(genes), ascending=[True, False], na_position="last").index
+    genes["highly_variable"] = genes.index.isin(best[:n_top_genes])
     return genes
 
 
@@ -175,17 +174,12 @@ def variable_genes(
     if not voted.any():
         deviations[-1] = fitted_deviation(means[-1], variances[-1], span)
         if not np.isfinite(deviations[-1]).all():
-            raise InputError(
-                f"preprocess.span: {span} is too small for a loess fit over {len(batch):,} cells and "
-                f"{(variances[-1] > 0).sum():,} genes that vary; raise preprocess.span"
-            )
+            raise InputError(f"preprocess.span: {span} gives {len(batch):,} cells no loess fit; raise it")
         voted[-1], codes = True, np.full(len(codes), len(large))
         batches.loc[len(batches)] = [ALL_CELLS, len(batch), "no_batch_could_vote", True]
     norm = standardised_variance(blocks(), codes, cells, means, deviations)[voted]
-    genes = vote(norm, ~nuisance & (variances[-1] > 0), n_top_genes)
-    genes.insert(0, "means", means[-1])
-    genes.insert(1, "variances", variances[-1])
-    genes.insert(2, "variances_norm", norm.mean(axis=0))
+    measured = {"means": means[-1], "variances": variances[-1], "variances_norm": norm.mean(axis=0)}
+    genes = pd.DataFrame(measured).join(vote(norm, ~nuisance & (variances[-1] > 0), n_top_genes))
     return genes, batches[["batch", "cells", "voted", "reason"]]
 
 
@@ -199,9 +193,7 @@ def nuisance_kind(symbols: pd.Series, exclude: dict[str, str]) -> pd.Series:
         try:
             kind[symbols.str.upper().map(re.compile(pattern).fullmatch).notna()] = name
         except re.error as error:
-            raise InputError(
-                f"preprocess.exclude.{name}: {pattern!r} is no regular expression: {error}"
-            ) from None
+            raise InputError(f"preprocess.exclude.{name}: {pattern!r} is no pattern: {error}") from None
     return kind
 
 
@@ -216,9 +208,7 @@ def log_normalised(counts: sp.csr_matrix, genes: np.ndarray, target_sum: float) 
     return values
 
 
-def principal_components(
-    values: list[sp.csr_matrix], n_comps: int
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+def pca(values: list[sp.csr_matrix], n_comps: int) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Exact principal components of the rows of all blocks, from their covariance.
 
     values: blocks of (cells, genes). Returns scores (cells, n_comps) float32; loadings (genes, n_comps), unit
@@ -254,54 +244,46 @@ def preprocess(
     *,
     target_sum: float,
     batch: str,
-    min_cells_per_batch: int,
-    n_top_genes: int,
-    span: float,
     exclude: dict[str, str],
     n_comps: int,
+    **voting: float,
 ) -> dict[str, pd.DataFrame]:
     """Everything that this step writes, by name of the output.
 
     blocks: gives (positions in cells, counts) anew at each call; cells: kept cells with their batches;
-    genes: gene_id and symbol. Rows of `pca` are in the order of cells.
+    genes: gene_id and symbol; voting: settings of `variable_genes`. Rows of `pca` are in the order of cells.
     """
     nuisance = nuisance_kind(genes["symbol"], exclude)
     measured, batches = variable_genes(
         blocks,
         pd.Series(ALL_CELLS, cells.index) if batch == "none" else cells[batch].astype(str),
         nuisance.ne("").to_numpy(),
-        min_cells_per_batch=min_cells_per_batch,
-        n_top_genes=n_top_genes,
-        span=span,
+        **voting,
     )
     variable = measured["highly_variable"].to_numpy()
     positions, values = [], []
     for block, counts in blocks():
         positions.append(block)
         values.append(log_normalised(counts, variable, target_sum))
-    scores, loadings, variance = principal_components(values, n_comps)
+    scores, loadings, variance = pca(values, n_comps)
     names = list(variance["component"])
-    pca = pd.DataFrame(scores[np.argsort(np.concatenate(positions))], columns=names)
-    pca.insert(0, "cell", cells["cell"].to_numpy())
-    chosen = genes[variable].reset_index(drop=True)
+    placed = pd.DataFrame(scores[np.argsort(np.concatenate(positions))], columns=names)
+    placed.insert(0, "cell", cells["cell"].to_numpy())
     measured.insert(len(measured.columns) - 1, "nuisance", nuisance)
     return {
         "genes": genes.join(measured),
         "batches": batches,
-        "pca": pca,
-        "loadings": chosen.join(pd.DataFrame(loadings, columns=names)),
+        "pca": placed,
+        "loadings": genes[variable].reset_index(drop=True).join(pd.DataFrame(loadings, columns=names)),
         "variance": variance,
     }
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells)  # noqa: F821
-        cells = cells[cells["kept"]]
+        cells = pd.read_parquet(snakemake.input.cells).query("kept")  # noqa: F821
         if cells.empty:
-            raise InputError(
-                "preprocess: none of the cells is kept; relax the limits of qc, filter or doublets"
-            )
+            raise InputError("preprocess: no cell is kept; relax the limits of filter, qc or doublets")
         shards = snakemake.input.shards  # noqa: F821
         genes = gene_table(shards[0])
         blocks = partial(kept_counts, shards, pd.Index(cells["cell"]))

@@ -22,20 +22,20 @@ SETTINGS = HARMONY | {"n_neighbors": N_NEIGHBORS, "min_dist": 0.5}
 
 @pytest.fixture(scope="module")
 def cells():
-    """Three types in both of two pools, in random order."""
-    rng = np.random.default_rng(2)
-    kinds = rng.permutation(N_CELLS)
-    table = {"cell_type": np.array(["B", "NK", "T"])[kinds % 3], "pool": np.array(["1", "2"])[kinds // 3 % 2]}
+    """Six types in both of two pools, in random order."""
+    kinds = np.random.default_rng(2).permutation(N_CELLS)
+    types = np.array(["B", "DC", "Mono", "NK", "T", "pDC"])
+    table = {"cell_type": types[kinds % 6], "pool": np.array(["1", "2"])[kinds // 6 % 2]}
     return pd.DataFrame(table, index=[f"cell{i}" for i in range(N_CELLS)])
 
 
 @pytest.fixture(scope="module")
 def pca(cells):
-    """Types 25 apart on three of six components, pools 3 apart on another: a graph of several parts."""
-    components = np.random.default_rng(3).normal(size=(N_CELLS, 6))
-    components[np.arange(N_CELLS), pd.factorize(cells["cell_type"])[0]] += 25
-    components[:, 3] += 3 * (cells["pool"] == "2")
-    table = pd.DataFrame(components.astype(np.float32), columns=[f"PC{i + 1}" for i in range(6)])
+    """Each type 8 away on a component of its own, pools 3 apart on the last: a graph of six parts."""
+    components = np.random.default_rng(3).normal(size=(N_CELLS, 7))
+    components[np.arange(N_CELLS), pd.factorize(cells["cell_type"])[0]] += 8
+    components[:, 6] += 3 * (cells["pool"] == "2")
+    table = pd.DataFrame(components.astype(np.float32), columns=[f"PC{i + 1}" for i in range(7)])
     table.insert(0, "cell", cells.index)
     return table
 
@@ -65,7 +65,7 @@ def test_pools_mix_and_types_stay_apart(pca, cells):
     assert distance_of_pools(components, cells) > 2.5
     assert distance_of_pools(mixed, cells) < 0.75
     centres = pd.DataFrame(mixed).groupby(cells["cell_type"].to_numpy()).mean()
-    assert cdist(centres, centres)[np.triu_indices(3, 1)].min() > 25
+    assert cdist(centres, centres)[np.triu_indices(6, 1)].min() > 8
     assert status["batches"] == 2
     assert status["converged"]
     assert 1 <= status["iterations"] < 20
@@ -124,7 +124,7 @@ def test_umap_has_two_dimensions_and_keeps_types_together(reduced, cells):
         "converged": True,
         "reason": "",
         "cells": N_CELLS,
-        "components": 6,
+        "components": 7,
         "neighbors": "exact",
         "umap_start": "spectral",
     }
@@ -134,7 +134,14 @@ def test_umap_has_two_dimensions_and_keeps_types_together(reduced, cells):
     assert not np.array_equal(points, other)
 
 
-@pytest.mark.filterwarnings("ignore:Graph is not fully connected")
+def test_parts_of_a_graph_may_be_far_apart(pca):
+    coordinates = 5 * pca.drop(columns="cell").to_numpy()
+    graph = link(coordinates, pca["cell"], n_neighbors=N_NEIGHBORS, random_state=0)
+    points, start = lay_out(graph, min_dist=0.5, random_state=0)
+    assert start == "spectral"
+    assert np.isfinite(points).all()
+
+
 def test_umap_is_that_of_scanpy(reduced):
     import scanpy as sc
 

@@ -37,8 +37,9 @@ class Handler(BaseHTTPRequestHandler):
         if asked and start >= len(data):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(data)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
+            self.send_header("Content-Length", "7")
+            self.end_headers()
+            return self.wfile.write(b"no more")
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start + plan.shift}-{len(data) - 1}/{len(data)}")
@@ -193,7 +194,9 @@ def test_a_part_that_is_too_long_is_dropped(server, part, size):
     with pytest.raises(ConnectionError):
         get(server, part, attempts=3)
     part.write_bytes(DATA + b"more")
+    server.seen.clear()
     assert get(server, part, size=size) == DATA
+    assert starts(server) == ([0] if size else [len(DATA) + 4, 0])  # without a size only the server can tell
 
 
 def test_a_part_of_another_address_is_dropped(server, part):

@@ -173,7 +173,7 @@ def test_bounds_come_first_and_are_ordered_by_nes():
     terms = pd.DataFrame(
         {
             "term": ["a", "b", "c", "d", "e"],
-            "nes": [1.5, -2.5, 3.0, -2.0, 1.5],
+            "nes": [1.5, -2.5, 3.0, -1.0, 1.5],
             "pvalue": [0.01, 0.002, 0.004, 0.003, 0.01],
             "pvalue_is_bound": [False, True, True, False, False],
         }

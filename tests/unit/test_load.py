@@ -69,8 +69,8 @@ def written(data: ad.AnnData, folder, name="cohort.h5ad", **options):
     return folder / name
 
 
-def run(folder, *files, **settings) -> SimpleNamespace:
-    """The outputs of load, read back."""
+def run(folder, *files, read=slice(None), **settings) -> SimpleNamespace:
+    """The outputs of load, read back; read: which shards."""
     out = SimpleNamespace(
         shards=[str(folder / f"{shard:02d}.h5ad") for shard in range(settings.get("shards", 1))],
         **{name: str(folder / f"{name}.parquet") for name in ("cells", "samples", "genes")},
@@ -79,7 +79,7 @@ def run(folder, *files, **settings) -> SimpleNamespace:
     facts = load.load([str(file) for file in files], out, **SETTINGS | settings)
     assert facts == json.loads((folder / "cohort.json").read_text())
     tables = {name: pd.read_parquet(getattr(out, name)) for name in ("cells", "samples", "genes")}
-    return SimpleNamespace(shards=[ad.read_h5ad(path) for path in out.shards], facts=facts, **tables)
+    return SimpleNamespace(shards=[ad.read_h5ad(path) for path in out.shards[read]], facts=facts, **tables)
 
 
 def dense(shards) -> pd.DataFrame:
@@ -99,6 +99,7 @@ def expected(data: ad.AnnData) -> pd.DataFrame:
 
 def assert_counts(result, wanted: pd.DataFrame):
     """Each usable cell's counts exactly, wherever it is, and the totals of the gene table."""
+    assert all(shard.X.has_canonical_format for shard in result.shards)
     found = dense(result.shards)
     assert found.dtypes.eq(np.int32).all()
     pd.testing.assert_frame_equal(found.loc[wanted.index], wanted, check_names=False)
@@ -434,13 +435,13 @@ def test_results_do_not_depend_on_blocks_or_shards(tmp_path):
 
 def test_auto_prefers_x_then_raw_then_layers_of_counts(tmp_path):
     data = cohort()
-    data.layers["ambient"] = data.layers["Counts"] = data.X.copy()
+    data.layers["ambient"] = data.layers["umi_counts"] = data.X.copy()
     data.raw = data
     path = written(data, tmp_path)
     places = {
         "X": "X",
         "raw.X": "raw/X",
-        "layers/Counts": "layers/Counts",
+        "layers/umi_counts": "layers/umi_counts",
         "layers/ambient": "layers/ambient",
     }
     for number, (place, key) in enumerate(places.items()):
@@ -456,7 +457,7 @@ def test_auto_prefers_x_then_raw_then_layers_of_counts(tmp_path):
     ):
         run(tmp_path, path, counts="X")
     with pytest.raises(
-        InputError, match=r"load.counts: .* has no layers/raw \(it has: X, raw.X, layers/Counts, "
+        InputError, match=r"load.counts: .* has no layers/raw \(it has: X, raw.X, layers/umi_counts, "
     ):
         run(tmp_path, path, counts="layers/raw")
 
@@ -544,6 +545,8 @@ def test_files_that_cannot_be_read(tmp_path):
         ("indptr", lambda v: v - 1, "index pointers of /X are damaged"),
         ("indptr", lambda v: np.roll(v, 3), "index pointers of /X are damaged"),
         ("indptr", lambda v: v // 2, "index pointers of /X are damaged"),
+        ("indptr", lambda v: np.maximum(v, 1), "index pointers of /X are damaged"),
+        ("indptr", lambda v: np.r_[v[0], v[-2:0:-1], v[-1]], "index pointers of /X are damaged"),
         ("indices", lambda v: v + 1, "indices of /X are damaged"),
         ("indices", lambda v: v - 1, "indices of /X are damaged"),
     ],
@@ -813,16 +816,19 @@ def test_one_number_written_in_two_ways_is_one_value(tmp_path):
 
 def test_samples_know_their_pools(tmp_path):
     data = cohort()
-    pool = np.array(["p1", "p2", None], dtype=object)[np.arange(CELLS) // 6 % 10 // 2 % 3]
-    data.obs["pool"] = pool
-    result = run(tmp_path, written(data, tmp_path), pool="pool")
-    counted = data.obs.assign(pool=pool).groupby("sample")["pool"].agg(["nunique", lambda p: p.mode()[0]])
-    samples = result.samples.set_index("sample")
-    assert samples["pools"].tolist() == counted["nunique"].tolist()
-    assert samples["pool"].tolist() == counted.iloc[:, 1].tolist()
-    assert samples["cells"].sum() == CELLS
-    assert (result.cells["pool"] == "").sum() == pd.isna(pool).sum()
-    none = run(tmp_path, written(data, tmp_path))
+    cell_of_sample = np.arange(CELLS) // 12  # each sample has five cells
+    data.obs["pool"] = np.array(["p2", "p1", "p2", "p2", None], dtype=object)[cell_of_sample]
+    even = np.array(["p2", "p1", "p2", "p1", None], dtype=object)[cell_of_sample]
+    data.obs["pool"] = data.obs["pool"].where(data.obs["donor"] != "1000_3", even)
+    path = written(data, tmp_path)
+    result = run(tmp_path, path, pool="pool")
+    samples = result.samples.set_index("donor")
+    assert (samples["pools"] == 2).all()
+    assert set(samples["pool"].drop("1000_3")) == {"p2"}
+    assert set(samples["pool"].loc["1000_3"]) == {"p1"}  # the first name of two as large
+    assert samples["cells"].tolist() == [5] * 12
+    assert (result.cells["pool"] == "").sum() == 12
+    none = run(tmp_path, path)
     assert set(none.samples["pool"]) == set(none.shards[0].obs["pool"]) == {""}
     assert set(none.samples["pools"]) == {0}
 
@@ -872,6 +878,22 @@ def test_pools_link_donors_transitively():
     home = load.assign_shards(frame(rows), 4, "pool")
     assert home["1"] == home["2"] == home["3"]
     assert home.nunique() == 4  # 5 and 6 lack a pool, which links nobody
+
+
+def test_many_donors_pools_and_shards(tmp_path):
+    data = cohort(cells=204, genes=5)
+    donor = np.arange(204) % 102
+    data.obs["donor"] = data.obs["sample"] = [f"d{d}" for d in donor]
+    data.obs["pool_number"] = [f"p{d // 3}" for d in donor]
+    path = written(data, tmp_path)
+    result = run(tmp_path, path, shards=102, read=slice(9, 102, 46))  # more than two digits can count
+    for number, shard in zip((9, 55, 101), result.shards, strict=True):
+        there = result.cells["cell"][result.cells["shard"] == f"{number:02d}"]
+        assert shard.obs_names.tolist() == there.tolist() != []
+    home = run(tmp_path, path, shards=7, shard_by="pool", pool="pool_number").samples
+    assert home.groupby("pool")["shard"].nunique().eq(1).all()
+    assert home["pool"].nunique() == 34
+    assert home["shard"].nunique() == 7
 
 
 def test_cells_of_a_pool_share_a_shard_in_the_files(tmp_path):

@@ -40,10 +40,10 @@ def counts(clusters):
 
 
 def write_shards(folder, counts, n):
-    """Cells c0, c1, ... interleaved over n files, with as many others that were not clustered."""
+    """Cells c0, c1, ... interleaved over n files, with as many that were not clustered, and an empty file."""
     paths = []
-    for shard in range(n):
-        rows = np.arange(shard, len(range(counts.shape[0])), n)
+    for shard in range(n + 1):
+        rows = np.arange(shard, counts.shape[0], n) if shard < n else np.arange(0)
         names = [f"c{i}" for i in rows] + [f"dropped{i}" for i in rows]
         values = sp.vstack([counts[rows], counts[rows] * 9]).tocsr()
         obs = pd.DataFrame(index=pd.Index(names, dtype=object))
@@ -101,8 +101,10 @@ def test_planted_markers_lead(tmp_path, counts, clusters):
         assert (best["padj"] < 0.05).all()
 
 
-def test_number_of_shards_changes_nothing(tmp_path, counts, clusters):
-    one, three = totals(tmp_path, counts, clusters, 1), totals(tmp_path, counts, clusters, 3)
+def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, clusters, monkeypatch):
+    one = totals(tmp_path, counts, clusters, 1)
+    monkeypatch.setattr("markers.BLOCK", 7)  # some hold no clustered cell
+    three = totals(tmp_path, counts, clusters, 3)
     for a, b in zip(one, three, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
         np.testing.assert_array_equal(a[2], b[2])

@@ -86,17 +86,24 @@ def row(*cells) -> None:
 
 
 class DESeq2Trend(DefaultInference):
-    """PyDESeq2 with R's start of the dispersion trend.
+    """PyDESeq2 with R's dispersion trend, a Gamma regression of dispersions on 1 / mean (Love et al. 2014).
 
-    PyDESeq2 fits all genes at first, and those without overdispersion (1e-8) can pull the slope to 0; then
-    it falls back on one mean dispersion. R leaves them out, and those far from 0.1 + 1 / mean.
+    PyDESeq2 fits all genes at first, and those without overdispersion (1e-8) can pull the slope to 0, when it
+    falls back on one mean dispersion. R (parametricDispersionFit) leaves those out, and the genes far from
+    the trend, which it chooses anew around each fit.
     """
 
     def dispersion_trend_gamma_glm(self, covariates, targets):
-        ratio = targets / (0.1 + covariates)
-        near = (targets > 1e-6) & (ratio > 1e-4) & (ratio < 15)
-        coefficients, _, converged = super().dispersion_trend_gamma_glm(covariates[near], targets[near])
-        return coefficients, coefficients[0] + coefficients[1] * covariates.to_numpy(), converged
+        design, targets = np.column_stack([np.ones(len(covariates)), covariates]), targets.to_numpy()
+        coefficients = np.array([0.1, 1.0])
+        for _ in range(200):
+            trend, before = design @ coefficients, coefficients
+            near = (targets > 1e-6) & (targets > 1e-4 * trend) & (targets < 15 * trend)
+            coefficients = np.linalg.lstsq(design[near] / trend[near, None], targets[near] / trend[near])[0]
+            converged = np.allclose(coefficients, before, rtol=1e-8, atol=0)
+            if converged or (coefficients <= 0).any():
+                break
+        return coefficients, design @ coefficients, converged
 
 
 def log_likelihood_ratio(counts, size_factors, dispersions, full, reduced) -> np.ndarray:
@@ -195,6 +202,20 @@ def test_the_slope_of_age_is_deseq2s(case, shared_data):
     if agreement["r"] >= 50:  # of fewer, 2 % is less than a gene
         assert abs(agreement["ours"] - agreement["r"]) <= 0.02 * agreement["r"]
     assert (reference["padj"] < 0.049).sum() <= agreement["ours"] <= (reference["padj"] < 0.051).sum()
+
+
+@pytest.mark.parametrize("test", ["wald", "lrt"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_trend_of_dispersions_is_deseq2s_for_its_genes(case, test):
+    genes = stored(f"{case}.{test}.parquet")
+    means = stored(f"{case}.wald.parquet")["baseMean"]
+    fit = stored(f"{case}.fit.tsv").query("test == @test").set_index("name")["value"]
+    expected = fit[["asymptotic_dispersion", "extra_poisson"]].astype(float)
+    trend, _, converged = DESeq2Trend().dispersion_trend_gamma_glm(1 / means, genes["dispGeneEst"])
+    off = np.abs(trend / expected.to_numpy() - 1).max()
+    row(f"{case}, {test}, trend from R's dispersions", f"{trend[0]:.4f} | {trend[1]:.4f} | {off:.1e}")
+    assert converged
+    assert off < 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,8 +15,8 @@ from preprocess import (
     kept_counts,
     log_normalised,
     nuisance_kind,
+    pca,
     preprocess,
-    principal_components,
     variable_genes,
     vote,
 )
@@ -120,7 +120,7 @@ def test_variable_genes_are_those_of_scanpy(counts):
     assert distinct.shape[1] > 2 * N_TOP
     ours, batches = choose(distinct, batch)
     assert_same_choice(ours, scanpy_choice(distinct, batch))
-    assert ours["highly_variable_nbatches"].value_counts().index.tolist() == [0, 3, 1, 2]
+    assert set(ours["highly_variable_nbatches"]) == {0, 1, 2, 3}
     assert batches.to_dict("list") == {
         "batch": ["x", "y", "z"],
         "cells": [300, 300, 300],
@@ -182,7 +182,7 @@ def test_all_cells_vote_when_no_batch_has_a_loess_fit(counts):
 
 
 def test_too_small_a_span_for_all_cells_names_the_setting(counts):
-    with pytest.raises(InputError, match=r"preprocess.span: 0.001 .* 900 cells and 600 genes.*; raise"):
+    with pytest.raises(InputError, match=r"preprocess.span: 0.001 gives 900 cells no loess fit; raise it"):
         choose(counts, np.repeat("one", N_CELLS), span=0.001)
 
 
@@ -257,7 +257,7 @@ def test_default_patterns_spare_the_decoys(request):
 
 
 def test_a_broken_pattern_is_named():
-    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is no regular expression"):
+    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is no pattern"):
         nuisance_kind(pd.Series(["A"]), {"mt": "MT-("})
 
 
@@ -275,7 +275,7 @@ def test_components_are_those_of_scikit_learn(counts):
     from sklearn.decomposition import PCA
 
     values = log_normalised(counts, np.arange(N_GENES) < 100, 1e4)
-    scores, loadings, variance = principal_components([values[:500], values[500:]], 10)
+    scores, loadings, variance = pca([values[:500], values[500:]], 10)
     oracle = PCA(10, svd_solver="full").fit(values.toarray().astype(np.float64))
     sign = np.sign((oracle.components_.T * loadings).sum(axis=0))
     np.testing.assert_allclose(loadings, oracle.components_.T * sign, atol=1e-9)
@@ -287,20 +287,20 @@ def test_components_are_those_of_scikit_learn(counts):
 
 def test_too_many_components_wanted():
     values = sp.csr_matrix(np.eye(5, 20, dtype=np.float32))
-    assert principal_components([values], 4)[0].shape == (5, 4)
+    assert pca([values], 4)[0].shape == (5, 4)
     message = "preprocess.n_comps: 5 .* 5 cells x 20 variable genes have 4; lower preprocess.n_comps"
     with pytest.raises(InputError, match=message):
-        principal_components([values], 5)
+        pca([values], 5)
 
 
 # shards
 
 
 def write_shards(folder, counts, cells, genes, n):
-    """Whole h5ad files; every 50th cell is not kept and holds counts that would change every number."""
+    """Some files and an empty one; every 50th cell is not kept and would change every number."""
     shard_of = np.arange(len(cells)) * 7 % n
     paths = []
-    for shard in range(n):
+    for shard in range(n + 1):
         rows = np.flatnonzero(shard_of == shard)[::-1]
         values = counts[rows].tolil()
         values[np.flatnonzero(rows % 50 == 0)] = 1000
@@ -313,10 +313,11 @@ def write_shards(folder, counts, cells, genes, n):
     return paths
 
 
-def test_number_of_shards_changes_nothing(tmp_path, counts, cells, genes):
+def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, cells, genes, monkeypatch):
     kept = cells[np.arange(N_CELLS) % 50 != 0]
     tables = []
-    for n in (1, 3):
+    for n, block in [(1, 4096), (3, 1)]:  # in blocks of 1 some hold no kept cell
+        monkeypatch.setattr("preprocess.BLOCK", block)
         shards = write_shards(tmp_path, counts, cells, genes, n)
         pd.testing.assert_frame_equal(gene_table(shards[0]), genes, check_dtype=False)
         blocks = partial(kept_counts, shards, pd.Index(kept["cell"]))
