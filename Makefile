@@ -25,11 +25,11 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
 
-test: env ## the whole test suite
-	$(BIN)/python -m pytest
+test: test-unit ## the whole test suite
+	$(BIN)/python -m pytest --ignore tests/unit
 
-test-unit: env ## its fast part
-	$(BIN)/python -m pytest tests/unit
+test-unit: env ## its fast part, two at a time
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .

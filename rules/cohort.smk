@@ -29,7 +29,7 @@ rule simulate:
 rule fetch:
     """Download the cohort file, resume where it stopped, and verify it."""
     output:
-        cohort=f"<results>/fetch/cohort{Path(config['cohort']['url'] or '.h5ad').suffix}",
+        cohort=downloaded_file(config["cohort"]["url"] or ".h5ad"),
     log:
         "<logs>/fetch.log",
     benchmark:

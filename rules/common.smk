@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -79,10 +80,15 @@ def attempt(wildcards, attempt):
     return attempt
 
 
+def downloaded_file(url):
+    """Where fetch puts a download: the ending, which names the format, is that of the URL's path."""
+    return f"<results>/fetch/cohort{Path(urlsplit(url).path).suffix}"
+
+
 def cohort_files(wildcards):
     """Every file that the cohort consists of; the first names its format."""
     if config["cohort"]["url"]:
-        return [f"<results>/fetch/cohort{Path(config['cohort']['url']).suffix}"]
+        return [downloaded_file(config["cohort"]["url"])]
     if not config["cohort"]["path"]:
         return ["<results>/simulate/cohort.h5ad"]
     path = Path(config["cohort"]["path"])

@@ -43,7 +43,7 @@ def record(snakemake, log):
             "wall_time_s": round(wall, 3),
             "startup_s": round(started.timestamp() - born, 3),
             "cpu_time_s": round(sum(u.ru_utime + u.ru_stime for u in use), 3),
-            "peak_rss_mb": round(max(peak.bytes, *(u.ru_maxrss * 1024 for u in use)) / 2**20, 1),
+            "peak_rss_mb": round(max(peak.bytes, _high_water()) / 2**20, 1),
             "input_mb": round(sum(sizes) / 2**20, 3),
             "throughput_mbs": round(sum(sizes) / 2**20 / wall, 3) if wall else None,
             "read_mb": round(_io("read_chars") / 2**20, 3),
@@ -72,6 +72,16 @@ def beside_benchmark(log, suffix):
 def _size(path):
     """Bytes of a file; 0 when it is gone."""
     return path.stat().st_size if path.is_file() else 0
+
+
+def _high_water():
+    """Largest resident memory in bytes of this process; 0 where the system does not tell.
+
+    Not `ru_maxrss`: that survives exec, so a job would report the memory of Snakemake, which forked it.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _io(counter):
