@@ -1,4 +1,4 @@
-"""Gene sets x cell types as dots: what gsea and overrepresentation draw of their tables. Changes no number."""
+"""Gene sets x cell types as dots, drawn from the tables of gsea and overrepresentation."""
 
 import textwrap
 

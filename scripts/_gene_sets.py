@@ -90,8 +90,9 @@ def over_cell_types(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The terms and status that `test` gives for each cell type, stacked behind cell_type and label.
 
-    `fdr_all`, put behind `fdr`, is Benjamini & Hochberg's (1995) over all rows: every cell type, collection and
-    direction of the contrast. Without a cell type both tables are empty, with their columns.
+    `fdr_all`, put behind `fdr`, is Benjamini & Hochberg's (1995, J R Stat Soc B 57:289) over all rows: every
+    cell type, collection and direction of the contrast. Without a cell type both tables are empty, with
+    their columns.
     """
     from scipy.stats import false_discovery_control
 

@@ -232,7 +232,7 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
     """Dots of the chosen sets in each cell type: NES as colour, FDR as size; or why there are none."""
     if drawn.empty:
         return message([f"{row.label}, {row.collection}: {row.reason}" for row in status.itertuples()])
-    several = terms["collection"].nunique() > 1
+    several = len(set(terms["collection"])) > 1
     names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
     limit = max(1.0, drawn["nes"].abs().max())
     sets = terms[["collection", "term"]].drop_duplicates()

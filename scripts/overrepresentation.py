@@ -1,8 +1,8 @@
 """Test each gene set for more significant genes of a cell type than its tested genes would give.
 
 One-sided hypergeometric test, background = the tested genes of the cell type (not the genome), the raised and
-the lowered genes apart. p and `odds_ratio` are computed as gseapy computes them (by scipy; a test holds them
-to gseapy's), the odds ratio with 0.5 added to each of the four counts, missing where the overlap is 0 (p = 1).
+the lowered genes apart. p and `odds_ratio` are gseapy's, computed by scipy (a test holds them to gseapy), the
+odds ratio with 0.5 added to each of the four counts, missing where the overlap is 0 (p = 1).
 `fdr` is Benjamini-Hochberg over all sets of a cell type, collection and direction that have a tested gene,
 also those without overlap, which gseapy leaves out of its own adjustment; `fdr_all` over all rows of the
 contrast. Each GMT file is a collection of its own. Raised (up) or lowered (down): with the tested term, per
@@ -165,7 +165,7 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
         return message(
             [f"{row.label}, {row.collection} {row.direction}: {row.reason}" for row in reasons.itertuples()]
         )
-    several = terms["collection"].nunique() > 1
+    several = len(set(terms["collection"])) > 1
     names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
     odds = np.log2(drawn["odds_ratio"])
     panels = {key: f"sets of {TITLES[key]}" for key in TITLES if key in set(drawn["direction"])}
