@@ -156,8 +156,8 @@ def answers(wildcards):
         ]
     if CONTRASTS and config["gene_sets"]:
         paths += [
-            "<results>/gsea/{contrast}/{cell_type}.parquet",
-            "<results>/overrepresentation/{contrast}/{cell_type}.parquet",
+            "<results>/gsea/{contrast}/terms.parquet",
+            "<results>/overrepresentation/{contrast}/terms.parquet",
         ]
     if config["ridge"]["target"] and tested_cell_types():
         paths += ["<results>/ridge/summary.tsv"]
