@@ -33,7 +33,7 @@ def read_model(folder: Path) -> tuple[dict, pd.DataFrame]:
     if description["format"] != FORMAT:
         sys.exit(f"error: {paths[0]} has format {description['format']}, this program reads {FORMAT}")
     text = {"cell_type": str, "gene_id": str, "symbol": str}
-    options = {"dtype": text, "keep_default_na": False, "float_precision": "round_trip"}
+    options = {"dtype": text, "keep_default_na": False}
     return description, pd.read_csv(paths[1], sep="\t", **options)
 
 

@@ -46,24 +46,31 @@ def resample(donors: np.ndarray, *, bootstraps: int, random_state: int) -> np.nd
 def score(observed: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """SCORES of weighted samples, mean over repeats: (resamples, 4).
 
-    observed, predicted: (repeats, samples); weights: (resamples, samples). Pearson's r is NaN where a
-    repeat's predictions are constant.
+    observed, predicted: (repeats, samples); weights: (resamples, samples). R2 and Pearson's r are NaN where
+    a resample is of one target only, the latter also where a repeat's predictions are constant.
     """
     y, error = observed - observed.mean(), observed - predicted
     p = predicted - predicted.mean(axis=1, keepdims=True)
     parts = [np.ones_like(y), np.abs(error), error**2, y, y**2, p, p**2, y * p]
     n, absolute, squared, sy, syy, sp, spp, syp = (weights @ part.T for part in parts)
-    variance_y, variance_p = syy - sy**2 / n, spp - sp**2 / n
+    variance_y, variance_p = varying(syy - sy**2 / n, syy), varying(spp - sp**2 / n, spp)
     r2, mae, rmse = 1 - squared / variance_y, absolute / n, np.sqrt(squared / n)
-    constant = np.ptp(predicted, axis=1) == 0
-    scale = np.where(constant, np.nan, variance_y * np.maximum(variance_p, 0))
-    pearson = (syp - sy * sp / n) / np.sqrt(scale)
+    pearson = (syp - sy * sp / n) / np.sqrt(variance_y * variance_p)
     return np.stack([each.mean(axis=1) for each in (r2, mae, rmse, pearson)], axis=1)
 
 
+def varying(centred: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Sums of squares about the mean, NaN where they are nothing but rounding."""
+    return np.where(centred > 1e-10 * squares, centred, np.nan)
+
+
 def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """A number and its interval: values (1 + bootstraps,), the number itself first."""
-    low, high = np.quantile(values[1:], INTERVAL)
+    """A number and its interval: values (1 + bootstraps,), the number itself first.
+
+    Resamples in which the number does not exist are left out.
+    """
+    finite = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(finite, INTERVAL) if len(finite) else (np.nan, np.nan)
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 

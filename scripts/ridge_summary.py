@@ -24,7 +24,8 @@ INTERVALS = [f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")]
 MODELS = ["cell_type", "model", "alpha", *INTERVALS]
 GAINS = [f"gain_{name}{end}" for name in ("mae", "r2") for end in ("", "_low", "_high", "_excludes_0")]
 CHANCE = ["null_r2", "null_r2_low", "null_r2_high", "pvalue", "permutations"]
-SUMMARY = [*FACTS, "alpha", "alpha_edge", "best_baseline", *GAINS, *INTERVALS, *CHANCE]
+SUMMARY = [*FACTS, "alpha", "alpha_edge", "supported", "best_baseline", *GAINS, *INTERVALS, *CHANCE]
+SIGNIFICANT = 0.05  # p-value against the permutations
 NULL_BAND = (0.05, 0.95)  # quantiles of the null that figures show
 INTERCEPT = "(intercept)"  # as ridge names it
 GAPS = ["cell_type", "sample", "donor", "observed", "predicted", "gap", "expected", "corrected_gap"]
@@ -71,6 +72,11 @@ def compare_with_null(r2: float, null: np.ndarray) -> dict[str, float]:
     low, high = np.quantile(null, NULL_BAND) if len(null) else (np.nan, np.nan)
     band = {"null_r2": null.mean() if len(null) else np.nan, "null_r2_low": low, "null_r2_high": high}
     return {**band, "pvalue": (1 + (null >= r2).sum()) / (1 + len(null)), "permutations": len(null)}
+
+
+def supported(row: dict[str, object]) -> bool:
+    """Whether expression adds to the baselines: both gains above 0 with their intervals, beyond chance."""
+    return row["gain_mae_low"] > 0 and row["gain_r2_low"] > 0 and row["pvalue"] <= SIGNIFICANT
 
 
 def final_alphas(predictions: pd.DataFrame) -> pd.Series:
@@ -136,6 +142,7 @@ def summarise(
             chance = null.loc[null["cell_type"] == cell_type, "r2"].to_numpy()
             row |= {"alpha": final[cell_type], "alpha_edge": edge(final[cell_type], alphas)}
             row |= gain | chosen | compare_with_null(chosen["r2"], chance)
+            row["supported"] = supported(row)
         summary.append(row)
     rows = pd.DataFrame(summary).reindex(columns=SUMMARY)
     tables = [table.reindex(columns=MODELS) for table in scores]
