@@ -95,6 +95,15 @@ def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int
     return "predicted", ""
 
 
+def tested_types(path: str) -> list[str]:
+    """Ids of the tested cell types of pseudobulk/cell_types.tsv; InputError if there are none."""
+    types = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    tested = types.loc[types["tested"] == "True", "id"].tolist()
+    if not tested:
+        raise InputError(f"ridge.target: no cell type is tested, {path} says why; set ridge.target to null")
+    return tested
+
+
 def choose_samples(
     obs: pd.DataFrame, *, target: str, folds: int, inner_folds: int
 ) -> tuple[np.ndarray, dict[str, object]]:

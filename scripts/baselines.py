@@ -11,7 +11,7 @@ RidgeCV): a baseline with many columns must not look weak because it overfits.
 
 import numpy as np
 import pandas as pd
-from _folds import Split, choose_samples, make_splits
+from _folds import Split, choose_samples, make_splits, tested_types
 from _job import job
 from _sums import read_obs
 
@@ -110,22 +110,22 @@ def baselines(
     return table, pd.DataFrame(records, columns=FEATURES[1:])
 
 
+def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
+    """The tables of the cell types as one; those without rows add nothing, not even types of columns."""
+    named = [table.assign(cell_type=name) for name, table in zip(cell_types, tables, strict=True)]
+    return pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         rows = read_obs(snakemake.input.sums)  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
+        tested = tested_types(snakemake.input.cell_types)  # noqa: F821
         shares, settings = composition(rows), dict(snakemake.params.items())  # noqa: F821
-        predictions, features = [], []
-        for cell_type in types.loc[types["tested"] == "True", "id"]:
-            obs = rows[rows["cell_type"] == cell_type].reset_index(drop=True)
-            tables = baselines(obs, shares, **settings)
-            predictions.append(tables[0].assign(cell_type=cell_type))
-            features.append(tables[1].assign(cell_type=cell_type))
-        predicted = pd.concat([table for table in predictions if len(table)] or predictions[:1])
-        recorded = pd.concat([table for table in features if len(table)] or features[:1])
-        predicted[PREDICTIONS].to_parquet(out.predictions, index=False)
-        recorded[FEATURES].to_csv(out.features, sep="\t", index=False)
-        constant = recorded.loc[recorded["constant"] == True, ["baseline", "column"]].drop_duplicates()  # noqa: E712
-        print(f"baselines: {len(predictions)} cell types, {len(settings['baselines']) + 1} baselines")
+        results = [baselines(rows[rows["cell_type"] == name], shares, **settings) for name in tested]
+        predictions, features = (stack(list(tables), tested) for tables in zip(*results, strict=True))
+        predictions[PREDICTIONS].to_parquet(out.predictions, index=False)
+        features[FEATURES].to_csv(out.features, sep="\t", index=False)
+        print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")
+        constant = features[features["constant"].astype(bool)]
         for row in constant.itertuples():
-            print(f"baselines: {row.baseline}: {row.column} is constant in a cell type, without effect")
+            print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant, without effect")

@@ -15,8 +15,8 @@ from itertools import batched
 
 import numpy as np
 import pandas as pd
-from _folds import Split, choose_samples, make_splits, permute, training_sets
-from _job import InputError, job
+from _folds import Split, choose_samples, make_splits, permute, tested_types, training_sets
+from _job import job
 from _sums import read_types
 from scipy.sparse import csr_array
 
@@ -212,10 +212,7 @@ def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
-        tested = types.loc[types["tested"] == "True", "id"].tolist()
-        if not tested:
-            raise InputError("ridge: no cell type is tested; pseudobulk/cell_types.tsv says why")
+        tested = tested_types(snakemake.input.cell_types)  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
         results = [ridge(*sums, **settings) for sums in read_types(snakemake.input.sums, tested)]  # noqa: F821
         tables = [stack(list(tables), tested) for tables in zip(*results, strict=True)]
