@@ -4,11 +4,6 @@
 FOLD_SETTINGS = ("folds", "repeats", "inner_folds")
 
 
-def ridge_settings(*keys):
-    """The named settings of section ridge: each of its steps reruns for its own."""
-    return {key: config["ridge"][key] for key in keys}
-
-
 rule ridge:
     """Predict the target of every sample out of fold by ridge regression with one alpha."""
     input:
@@ -31,7 +26,7 @@ rule ridge:
         attempt=attempt,
     params:
         glue("ridge"),
-        **ridge_settings("target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
+        **settings("ridge", "target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
@@ -57,7 +52,7 @@ rule baselines:
         attempt=attempt,
     params:
         glue("baselines"),
-        **ridge_settings("target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
+        **settings("ridge", "target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
         random_state=config["random_state"],
     script:
         "../scripts/baselines.py"
