@@ -48,6 +48,13 @@ lock: ## compile requirements.lock from pyproject.toml
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python ops/describe_config.py > config/README.md
 
+MODEL ?= results/ridge/models
+SUMS ?= results/pseudobulk/sums.h5ad
+OUT ?= predictions.tsv
+
+predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../sums.h5ad, write OUT
+	$(BIN)/python ops/predict.py --model $(MODEL) --sums $(SUMS) --out $(OUT) $(ARGS)
+
 ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
 
 oracle: env ## make the reference tables of tests/oracle with R (Debian, root) and compare

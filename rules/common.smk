@@ -80,6 +80,11 @@ def attempt(wildcards, attempt):
     return attempt
 
 
+def settings(section, *keys):
+    """Some keys of a config section, for a step that must not rerun when the others change."""
+    return {key: config[section][key] for key in keys}
+
+
 def downloaded_file(url):
     """Where fetch puts a download: the ending, which names the format, is that of the URL's path."""
     return f"<results>/fetch/cohort{Path(urlsplit(url).path).suffix}"
