@@ -159,6 +159,6 @@ def answers(wildcards):
             "<results>/gsea/{contrast}/terms.parquet",
             "<results>/overrepresentation/{contrast}/terms.parquet",
         ]
-    if config["ridge"]["target"]:
-        paths += ["<results>/ridge/{cell_type}/summary.tsv"]
+    if config["ridge"]["target"] and tested_cell_types():
+        paths += ["<results>/ridge/summary.tsv"]
     return expand(paths, cell_type=tested_cell_types(), contrast=list(CONTRASTS))

@@ -123,12 +123,11 @@ def test_planted_pathways_have_the_planted_sign_and_most_are_significant(results
     assert np.mean(significant) > 0.75
 
 
-def test_every_donor_is_predicted_once_per_repeat(results, tested):
-    for identifier in tested["id"]:
-        predictions = pd.read_parquet(results / f"ridge/{identifier}/predictions.parquet")
-        assert (
-            predictions.groupby("repeat")["sample"].nunique() == predictions.groupby("repeat").size()
-        ).all()
+def test_every_sample_is_predicted_once_per_repeat(results, tested):
+    predictions = pd.read_parquet(results / "ridge/predictions.parquet")
+    assert set(predictions["cell_type"]) == set(tested["id"])
+    by_repeat = predictions.groupby(["cell_type", "repeat"])["sample"]
+    assert (by_repeat.nunique() == by_repeat.size()).all()
 
 
 def test_records_and_logs_of_every_job_exist(results):
