@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
+.PHONY: help env run sweep test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -24,6 +24,10 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
+
+sweep: ARGS ?= --configfile config/sweep.yaml
+sweep: env ## run the variants of a config and compare their answers, ARGS="--configfile config/sweep.yaml"
+	$(BIN)/python ops/sweep.py $(ARGS)
 
 test: test-unit ## the whole test suite
 	$(BIN)/python -m pytest --ignore tests/unit

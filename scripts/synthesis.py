@@ -54,8 +54,8 @@ def summarise(effects: pd.DataFrame, *, fdr: float, specific_pvalue: float) -> p
     """One row per gene: where it was tested, where it is significant, and its pattern (see above).
 
     Returns gene_id, symbol, tested, significant, up and down (numbers of cell types), pattern, cell_types
-    (labels of the significant ones, ";"-joined, most significant first) and max_abs_stat, sorted by the number
-    of significant types and max_abs_stat.
+    (labels of the significant ones, ";"-joined, most significant first) and max_abs_stat, sorted by the
+    number of significant types and max_abs_stat.
     """
     significant = effects["padj_all"] < fdr
     rows = effects.assign(
