@@ -92,7 +92,7 @@ def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> P
     """Fill the folder of a variant with links to the files that the run has; returns its overlay file."""
     folder = workflow.results / "sweep" / name
     overlay_file, record = folder / "config.yaml", folder / "reused.json"
-    overlay = deepcopy(overlay) | {"pathvars": {"results": str(folder)}}
+    overlay = deepcopy(overlay) | {"pathvars": {"results": str(folder)}, "sweep": []}
     state = {"set": overlay, "files": {file: identity(workflow.results / file) for file in files}}
     with contextlib.suppress(OSError, ValueError):
         linked = all((folder / file).samefile(workflow.results / file) for file in files)
@@ -106,9 +106,7 @@ def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> P
         try:
             os.link(workflow.results / file, folder / file)
         except OSError as error:
-            sys.exit(
-                f"error: {folder / file}: cannot be hard-linked ({error}); put pathvars.results on one disk"
-            )
+            sys.exit(f"error: {folder / file}: no hard link ({error}); set pathvars.results to another disk")
     folder.mkdir(parents=True, exist_ok=True)
     overlay_file.write_text(yaml.safe_dump(overlay, sort_keys=False))
     if files:  # what an earlier variant of this name recorded about these paths
@@ -132,16 +130,14 @@ def sweep(workflow: Workflow, *, dry_run: bool) -> None:
     """Check and plan every variant, complete the run, run the variants, compare."""
     base = workflow.plan({})
     if not workflow.config["sweep"]:
-        sys.exit(
-            "error: sweep: no variant; add some to the config, like {name: strict, set: {qc: {nmads: 3}}}"
-        )
+        sys.exit("error: sweep: no variant; add one to the config: {name: strict, set: {qc: {nmads: 3}}}")
     overlays = {variant["name"]: variant["set"] for variant in workflow.config["sweep"]}
-    plans = {name: workflow.plan(overlay) for name, overlay in overlays.items()}
+    plans = {name: workflow.plan(overlay | {"sweep": []}) for name, overlay in overlays.items()}
     if dry_run:
         workflow.run(None, "--dry-run", "--quiet")
     elif len(unchanged(base, workflow.results)) < len(base):
         workflow.run(None)
-        plans = {name: workflow.plan(overlay) for name, overlay in overlays.items()}
+        plans = {name: workflow.plan(overlay | {"sweep": []}) for name, overlay in overlays.items()}
     for name, plan in plans.items():
         files = unchanged(plan, workflow.results)
         describe(name, overlays[name], plan, files)

@@ -41,7 +41,7 @@ def test_genes_by_hand():
 
 def test_the_same_genes_agree_entirely():
     rows = by_measure(compare_genes(RUN, RUN.iloc[::-1], **SETTINGS))
-    assert rows["value"].tolist() == [1, 1, 1, 1]
+    np.testing.assert_allclose(rows["value"], 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_too_few_common_genes_and_no_significant_one_have_a_reason():
 
 def test_clusters_are_compared_over_common_cells_whatever_their_names():
     base = pd.DataFrame({"cell": list("abcdefgh"), "cluster": list("00011122")})
-    other = pd.DataFrame({"cell": list("hgfedcba")[:7] + ["x"], "cluster": list("11122003")})
+    other = pd.DataFrame({"cell": list("hgfedcbx"), "cluster": list("11122003")})
     (row,) = compare_clusters(base, other)
     both = base.merge(other, on="cell")
     assert row["n"] == 7
