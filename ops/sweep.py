@@ -56,13 +56,13 @@ class Workflow:
         if done.returncode:
             sys.exit(done.returncode)
 
-    def plan(self, overlay: dict) -> list[dict[str, str]]:
-        """A row per file that the config with this overlay asks for: output_file, rule, status, plan, ...
+    def plan(self, variant: dict) -> list[dict[str, str]]:
+        """A row per file that the run ({}) or a variant asks for: output_file, rule, status, plan, ...
 
         Ends this program with Snakemake's own message when it refuses the config.
         """
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            yaml.safe_dump(overlay, file)
+            yaml.safe_dump(variant | {"sweep": []} if variant else {}, file)
             file.flush()
             command = self.command(file.name, "--summary")
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -83,9 +83,9 @@ def unchanged(plan: list[dict[str, str]], results: Path) -> list[str]:
 
 
 def identity(path: Path) -> list[int]:
-    """What tells whether a file is still the same one: inode, bytes, time of change in ns."""
+    """What tells whether a file is the same, also after copying the folder: bytes, time of change in ns."""
     facts = path.stat()
-    return [facts.st_ino, facts.st_size, facts.st_mtime_ns]
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> Path:
@@ -95,8 +95,8 @@ def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> P
     overlay = deepcopy(overlay) | {"pathvars": {"results": str(folder)}, "sweep": []}
     state = {"set": overlay, "files": {file: identity(workflow.results / file) for file in files}}
     with contextlib.suppress(OSError, ValueError):
-        linked = all((folder / file).samefile(workflow.results / file) for file in files)
-        if json.loads(record.read_text()) == state and linked:
+        present = {file: identity(folder / file) for file in files}
+        if json.loads(record.read_text()) == state and present == state["files"]:
             return overlay_file
     if folder.exists():
         print(f"sweep: {name}: its settings or the run have changed, {folder} is made again", flush=True)
@@ -132,12 +132,12 @@ def sweep(workflow: Workflow, *, dry_run: bool) -> None:
     if not workflow.config["sweep"]:
         sys.exit("error: sweep: no variant; add one to the config: {name: strict, set: {qc: {nmads: 3}}}")
     overlays = {variant["name"]: variant["set"] for variant in workflow.config["sweep"]}
-    plans = {name: workflow.plan(overlay | {"sweep": []}) for name, overlay in overlays.items()}
+    plans = {name: workflow.plan(overlay) for name, overlay in overlays.items()}
     if dry_run:
         workflow.run(None, "--dry-run", "--quiet")
     elif len(unchanged(base, workflow.results)) < len(base):
         workflow.run(None)
-        plans = {name: workflow.plan(overlay | {"sweep": []}) for name, overlay in overlays.items()}
+        plans = {name: workflow.plan(overlay) for name, overlay in overlays.items()}
     for name, plan in plans.items():
         files = unchanged(plan, workflow.results)
         describe(name, overlays[name], plan, files)
