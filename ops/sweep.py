@@ -38,7 +38,8 @@ class Workflow:
 
     def __init__(self, configfiles: list[str], options: list[str]):
         self.configfiles = configfiles
-        self.options = options if "--profile" in options else ["--profile", "profiles/local", *options]
+        named = any(option.partition("=")[0] == "--profile" for option in options)
+        self.options = options if named else ["--profile", "profiles/local", *options]
         self.config = yaml.safe_load(Path("config/config.yaml").read_text())
         for path in configfiles:
             update_config(self.config, yaml.safe_load(Path(path).read_text()) or {})

@@ -95,7 +95,7 @@ def summarise(effects: pd.DataFrame, *, fdr: float, specific_pvalue: float) -> p
     return genes[["gene_id", *columns]].reset_index(drop=True)
 
 
-def draw(effects: pd.DataFrame, genes: pd.DataFrame, *, fdr: float, heatmap_genes: int, unit: str):
+def draw(effects: pd.DataFrame, genes: pd.DataFrame, *, fdr: float, heatmap_genes: int, effect: str):
     """Heatmap of effects: the first significant genes of the summary x all cell types.
 
     A dot marks padj_all below fdr; grey is not tested. Without any fold change the colour is -log10 p.
@@ -132,7 +132,7 @@ def draw(effects: pd.DataFrame, genes: pd.DataFrame, *, fdr: float, heatmap_gene
     y, x = np.nonzero(hit == 1)
     axes.plot(x, y, "o", color="black", markeredgecolor="white", markeredgewidth=0.7, markersize=4.5)
     bar = figure.colorbar(image, shrink=min(1, 8 / len(top)), extend="both" if signed else "max")
-    bar.set_label(f"log2 fold change per {unit}" if signed else "-log10 p", fontsize=8)
+    bar.set_label(f"log2 fold change {effect}" if signed else "-log10 p", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     found = (genes["pattern"] != "none").sum()
     axes.set_title(
@@ -142,11 +142,11 @@ def draw(effects: pd.DataFrame, genes: pd.DataFrame, *, fdr: float, heatmap_gene
     return figure
 
 
-def per(contrast: dict) -> str:
-    """What a fold change is per: `10 of age`, or the level compared."""
-    if "unit" in contrast:
-        return f"{contrast['unit']:g} of {contrast['test']}"
-    return f"{contrast['level']} against {contrast['reference']}"
+def effect(contrast: dict) -> str:
+    """What a fold change compares: `per 10 of age`, `stim against ctrl`, both, or "" where there is none."""
+    per_unit = f"per {contrast['unit']:g} of {contrast['test']}" if "unit" in contrast else ""
+    levels = f"{contrast['level']} against {contrast['reference']}" if "level" in contrast else ""
+    return ", ".join(filter(None, [per_unit, levels]))
 
 
 if __name__ == "__main__":
@@ -161,7 +161,9 @@ if __name__ == "__main__":
         genes = summarise(effects, **settings)
         effects.to_parquet(out.effects, index=False)
         genes.to_csv(out.genes, sep="\t", index=False)
-        heatmap = draw(effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, unit=per(contrast))
+        heatmap = draw(
+            effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect(contrast)
+        )
         heatmap.savefig(out.heatmap, dpi=120, metadata={"Software": None})
         counts = genes["pattern"].value_counts().reindex(PATTERNS, fill_value=0)
         print(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from synthesis import draw, join, summarise
+from synthesis import draw, effect, join, summarise
 
 COLUMNS = ["gene_id", "symbol", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 
@@ -61,7 +61,7 @@ def test_nothing_tested_gives_empty_tables_and_a_figure_that_says_so():
     effects = join({("t", "T cell"): table()})
     genes = summarise(effects, fdr=0.05, specific_pvalue=0.2)
     assert len(effects) == len(genes) == 0
-    empty = draw(effects, genes, fdr=0.05, heatmap_genes=10, unit="10 of age")
+    empty = draw(effects, genes, fdr=0.05, heatmap_genes=10, effect="per 10 of age")
     assert "no gene" in empty.texts[0].get_text()
 
 
@@ -77,7 +77,7 @@ def test_rows_carry_the_id_and_the_label_of_their_cell_type(tables):
 def test_the_heatmap_shows_the_effects_of_the_first_genes(tables):
     effects = join(tables)
     genes = summarise(effects, fdr=0.05, specific_pvalue=0.2)
-    axes = draw(effects, genes, fdr=0.05, heatmap_genes=3, unit="10 of age").axes[0]
+    axes = draw(effects, genes, fdr=0.05, heatmap_genes=3, effect="per 10 of age").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["BOTH", "CONTRARY", "ALONE"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["T cell", "B cell"]
     shown = np.ma.filled(axes.images[0].get_array(), np.nan)
@@ -103,7 +103,7 @@ def test_a_contrast_without_signs_has_shared_genes_and_a_heatmap_of_p_values(tab
     }
     assert (genes[["up", "down"]] == 0).all(axis=None)
     assert genes.loc["both", "significant"] == 2
-    figure = draw(effects, genes.reset_index(), fdr=0.05, heatmap_genes=1, unit="age")
+    figure = draw(effects, genes.reset_index(), fdr=0.05, heatmap_genes=1, effect="")
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[8, 9]])
     assert figure.axes[1].get_ylabel() == "-log10 p"
 
@@ -113,8 +113,21 @@ def test_many_long_labels_fit(tables):
     wide = {(str(n), f"CD16-negative, CD56-bright natural killer cell number {n}"): one for n in range(29)}
     effects = join(wide)
     genes = summarise(effects, fdr=0.05, specific_pvalue=0.2)
-    figure = draw(effects, genes, fdr=0.05, heatmap_genes=4, unit="10 of age")
+    figure = draw(effects, genes, fdr=0.05, heatmap_genes=4, effect="per 10 of age")
     figure.draw_without_rendering()
     labels = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert min(label.x0 for label in labels) >= 0
     assert min(label.y0 for label in labels) >= 0
+
+
+@pytest.mark.parametrize(
+    ("contrast", "words"),
+    [
+        ({"test": "age", "unit": 10}, "per 10 of age"),
+        ({"test": "stim", "level": "stim", "reference": "ctrl"}, "stim against ctrl"),
+        ({"test": "age:sex", "unit": 1, "level": "M", "reference": "F"}, "per 1 of age:sex, M against F"),
+        ({"test": "pool"}, ""),  # all levels at once
+    ],
+)
+def test_what_a_fold_change_compares(contrast, words):
+    assert effect(contrast) == words
