@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run sweep test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
+.PHONY: help env run sweep test test-unit lint format lock config-readme predict oracle bench bench-growth bench-peer
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -51,6 +51,13 @@ lock: ## compile requirements.lock from pyproject.toml
 
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python ops/describe_config.py > config/README.md
+
+MODEL ?= results/ridge/models
+SUMS ?= results/pseudobulk/sums.h5ad
+OUT ?= predictions.tsv
+
+predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../sums.h5ad, write OUT
+	$(BIN)/python ops/predict.py --model $(MODEL) --sums $(SUMS) --out $(OUT) $(ARGS)
 
 ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
 

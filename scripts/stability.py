@@ -89,22 +89,17 @@ def compare_clusters(base: pd.DataFrame, other: pd.DataFrame) -> list[dict]:
 def compare_predictions(base: pd.DataFrame, other: pd.DataFrame) -> list[dict]:
     """The row r2 of each cell type; base, other: ridge/summary.tsv."""
     rows = []
-    base, other = (chosen(table).set_index("cell_type") for table in (base, other))
-    for cell_type in dict.fromkeys([*base.index, *other.index]):
-        scores = [table["r2"].get(cell_type, np.nan) for table in (base, other)]
-        samples = [table["samples"].get(cell_type, 0) for table in (base, other)]
+    base, other = (table.set_index("label") for table in (base, other))
+    for label in dict.fromkeys([*base.index, *other.index]):
+        scores = [table["r2"].get(label, np.nan) for table in (base, other)]
+        samples = [table["samples"].get(label, 0) for table in (base, other)]
         sides = [
             name for name, score in zip(("run", "variant"), scores, strict=True) if not np.isfinite(score)
         ]
-        rows.append({"measure": "r2", "label": cell_type, "n": min(samples), "base": scores[0]})
+        rows.append({"measure": "r2", "label": label, "n": min(samples), "base": scores[0]})
         rows[-1] |= {"other": scores[1], "value": scores[1] - scores[0]}
         rows[-1]["reason"] = f"no answer in the {' and the '.join(sides)}" if sides else ""
     return rows
-
-
-def chosen(summary: pd.DataFrame) -> pd.DataFrame:
-    """The row of each cell type with the score of the chosen alphas, where there are rows of others."""
-    return summary[summary["alpha"] == "chosen"] if (summary["alpha"] == "chosen").any() else summary
 
 
 def compare_cells(base: pd.DataFrame, other: pd.DataFrame) -> list[dict]:

@@ -80,22 +80,14 @@ def test_clusters_are_compared_over_common_cells_whatever_their_names():
     assert row["reason"] == "no cell in both"
 
 
-def test_predictions_are_compared_by_the_chosen_alpha():
-    base = pd.DataFrame(
-        {
-            "cell_type": ["b", "b", "t"],
-            "alpha": ["1.0", "chosen", "chosen"],
-            "r2": [0.9, 0.3, 0.1],
-            "samples": 30,
-        }
-    )
-    other = base.assign(r2=[0.2, 0.25, np.nan], samples=28)
+def test_predictions_by_hand():
+    base = pd.DataFrame({"label": ["B", "T"], "r2": [0.3, 0.1], "samples": 30})
+    other = base.assign(r2=[0.25, np.nan], samples=28)
     rows = pd.DataFrame(compare_predictions(base, other)).set_index("label")
-    assert rows.loc["b", ["base", "other", "n"]].tolist() == [0.3, 0.25, 28]
-    assert rows.loc["b", "value"] == pytest.approx(-0.05)
-    assert rows.loc["t", "reason"] == "no answer in the variant"
-    one_row_each = base[base["alpha"] == "chosen"].assign(alpha=10.0)
-    assert [row["value"] for row in compare_predictions(one_row_each, one_row_each)] == [0, 0]
+    assert rows.loc["B", ["base", "other", "n"]].tolist() == [0.3, 0.25, 28]
+    assert rows.loc["B", "value"] == pytest.approx(-0.05)
+    assert rows.loc["T", "reason"] == "no answer in the variant"
+    assert [row["value"] for row in compare_predictions(base, base)] == [0, 0]
 
 
 def test_cells_by_hand():
@@ -112,7 +104,7 @@ def test_cells_by_hand():
 def tables():
     cells = pd.DataFrame({"cell": list("abcd"), "cell_type": "B", "kept": [True, True, False, True]})
     clusters = pd.DataFrame({"cell": list("abd"), "cluster": ["0", "0", "1"]})
-    summary = pd.DataFrame({"cell_type": ["b"], "alpha": ["chosen"], "r2": [0.3], "samples": [30]})
+    summary = pd.DataFrame({"label": ["B"], "r2": [0.3], "samples": [30]})
     run = {("cells", ""): cells, ("effects", "age"): RUN, ("clusters", "0.5"): clusters}
     run |= {("prediction", ""): summary}
     names = {"": run, "one": run | {("effects", "age"): VARIANT}, "two": {("cells", ""): cells}}
