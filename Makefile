@@ -25,6 +25,10 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
 
+sweep: ARGS ?= --configfile config/sweep.yaml
+sweep: env ## run the variants of a config and compare their answers, ARGS="--configfile config/sweep.yaml"
+	$(BIN)/python ops/sweep.py $(ARGS)
+
 test: test-unit ## the whole test suite
 	$(BIN)/python -m pytest --ignore tests/unit
 

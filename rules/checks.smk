@@ -7,16 +7,16 @@ def refuse(condition, message):
         sys.exit(f"error: {message}")
 
 
-def check_schema():
+def check_schema(settings, prefix=""):
     """Stop at the first key that the closed schema does not know or whose value it refuses."""
     schema = yaml.safe_load(workflow_file("../workflow/schemas/config.yaml"))
-    errors = Draft202012Validator(schema).iter_errors(config)
+    errors = Draft202012Validator(schema).iter_errors(settings)
     for error in sorted(errors, key=lambda error: [str(key) for key in error.absolute_path]):
         key = ".".join(str(key) for key in error.absolute_path) or "config"
-        refuse(True, f"{key}: {error.message}; see config/README.md")
+        refuse(True, f"{prefix}{key}: {error.message}; see config/README.md")
 
 
-check_schema()
+check_schema(config)
 
 COVARIATES = {covariate["name"]: covariate["type"] for covariate in config["load"]["covariates"]}
 SAMPLE_COLUMNS = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk

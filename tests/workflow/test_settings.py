@@ -38,6 +38,8 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("contrasts", None): {"contrasts": [DEFAULTS["contrasts"][0] | {"unit": 5}]},
     ("gene_sets", None): {"gene_sets": []},
     ("pathvars", "results"): {"pathvars": {"results": "elsewhere"}},
+    ("sweep", None): {"sweep": [{"name": "loose", "set": {"qc": {"max_pct_mt": 30}}}]},
+    ("stability", "top"): {"stability": {"top": [20]}},
     ("random_state", None): {"random_state": 1},
 }  # fmt: skip
 
