@@ -46,3 +46,10 @@ def read_sums(path: str, cell_type: str) -> tuple[csr_array, pd.DataFrame, pd.Da
         stored = slice(indptr[0], indptr[-1])
         parts = x["data"][stored], x["indices"][stored], indptr - indptr[0]
     return csr_array(parts, shape=(stop - start, len(genes))), samples, genes
+
+
+def read_obs(path: str) -> pd.DataFrame:
+    """The table of the samples of all cell types, without their counts."""
+    with h5py.File(path) as file:
+        table = file["obs"]
+        return pd.DataFrame({name: read_column(table, name) for name in table.attrs["column-order"]})
