@@ -4,22 +4,21 @@ Differences from PyDESeq2 0.5.4, each held to R's DESeq2 1.38.3 by tests/unit/te
 - trend of dispersions: R's choice of genes (see RInference), so that it seldom falls back on one mean;
 - outliers: a gene with a count beyond the 99 % quantile of F(p, n - p) by Cook's distance, among samples with
   2 or more others in their row of the model matrix, gets no p-value. PyDESeq2 always spares a gene with 3
-  counts above the outlier, R in designs of two groups only.
+  counts above the outlier, R in designs of two groups only;
+- independent filtering: the threshold of mean counts is chosen by R's lowess, which statsmodels has too.
 The likelihood-ratio test is R's nbinomLRT: dispersions of the full model in both fits.
 """
 
 import numpy as np
 import pandas as pd
 from _design import Design
+from _shrink import shrunk, why_not_shrunk
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
 from pydeseq2.utils import n_or_more_replicates
 from scipy import stats
-from scipy.optimize import brentq
-
-NO_SHRINKAGE = 15  # scale of the normal prior of the other coefficients, natural log (apeglm's)
-PRIOR_VARIANCES = (1e-6, 400.0)  # bounds, natural log squared (apeglm's)
+from statsmodels.nonparametric.smoothers_lowess import lowess
 
 
 class RInference(DefaultInference):
@@ -69,10 +68,46 @@ class RDataSet(DeseqDataSet):
         return self.var["_pvalue_cooks_outlier"]
 
 
+class RStats(DeseqStats):
+    """PyDESeq2's tests with R's independent filtering."""
+
+    def _independent_filtering(self):
+        self.padj, self.filter_threshold = independent_filter(self.base_mean, self.p_values, alpha=self.alpha)
+
+
+def independent_filter(means: pd.Series, pvalues: pd.Series, *, alpha: float) -> tuple[pd.Series, float]:
+    """Adjusted p-values of the genes whose mean is not too low for a discovery, and the mean that is not.
+
+    means, pvalues: of the same genes. Of 50 quantiles of the means, the first above which Benjamini-Hochberg
+    rejects, at alpha, nearly as many as it does anywhere: within the root mean square distance of the
+    numbers from their lowess curve, of its peak (R's pvalueAdjustment). Missing below, and without p-value.
+    """
+    lowest = (means == 0).mean()
+    quantiles = np.linspace(lowest, 0.95 if lowest < 0.95 else 1, 50)
+    cutoffs = np.quantile(means, quantiles)
+    adjusted = []
+    for cutoff in cutoffs:
+        use = (means >= cutoff) & pvalues.notna()
+        padj = pd.Series(np.nan, index=pvalues.index)
+        if use.any():
+            padj[use] = stats.false_discovery_control(pvalues[use])
+        adjusted.append(padj)
+    rejected = np.array([(padj < alpha).sum() for padj in adjusted], dtype=float)
+    chosen = 0
+    if rejected.max() > 10:
+        step = 0.01 * np.ptp(quantiles)  # R's default
+        curve = lowess(rejected, quantiles, frac=1 / 5, it=3, delta=step, return_sorted=False)
+        some = rejected > 0
+        enough = rejected > curve.max() - np.sqrt(np.mean((rejected[some] - curve[some]) ** 2))
+        chosen = int(enough.argmax())
+    return adjusted[chosen], float(cutoffs[chosen])
+
+
 def fit(
     counts: pd.DataFrame, design: Design, *, fdr: float, cooks: bool, shrink: bool, threads: int
 ) -> tuple[pd.DataFrame, pd.Series, dict]:
-    """Table of genes, size factors of the samples, and what was chosen: size_factors, trend, test, shrinkage.
+    """Table of genes, size factors of the samples, and what was chosen: size_factors, trend,
+    shrinkage, filter_threshold (mean count).
 
     counts: samples x genes, integers, a count in every gene; design: one that can be fitted.
     Wald test of one effect; likelihood ratio of a joint design, when log2FoldChange and lfcSE are missing.
@@ -92,9 +127,7 @@ def fit(
     dataset.two_groups = design.two_groups
     dataset.deseq2()
     vector = np.eye(len(design.term), design.matrix.shape[1])[0] if design.joint else design.vector
-    tested = DeseqStats(
-        dataset, contrast=vector, alpha=fdr, cooks_filter=cooks, inference=inference, quiet=True
-    )
+    tested = RStats(dataset, contrast=vector, alpha=fdr, cooks_filter=cooks, inference=inference, quiet=True)
     converged = dataset.var["_LFC_converged"].astype(bool)
     if design.joint:
         converged &= likelihood_ratio_(tested, design)
@@ -111,10 +144,17 @@ def fit(
     shrinkage = why_not_shrunk(design) if shrink else "off"
     if shrink and not shrinkage:
         shrinkage = "apeglm"
-        genes[["log2FoldChange_shrunk", "lfcSE_shrunk"]] = shrunk(tested, design)
+        genes[["log2FoldChange_shrunk", "lfcSE_shrunk"]] = shrunk(
+            dataset, design, final_counts(dataset), tested.SE.to_numpy()
+        )
     if design.joint:
         genes[["log2FoldChange", "lfcSE"]] = np.nan
-    chosen = {"size_factors": method, "trend": dataset.uns["disp_function_type"], "shrinkage": shrinkage}
+    chosen = {
+        "size_factors": method,
+        "trend": dataset.uns["disp_function_type"],
+        "shrinkage": shrinkage,
+        "filter_threshold": tested.filter_threshold,
+    }
     return genes, dataset.obs["size_factors"], chosen
 
 
@@ -189,81 +229,3 @@ def log_likelihood_ratio(
         values.append((density.sum(axis=0), converged.astype(bool)))
     (gained, one), (base, other) = values
     return 2 * (gained - base), one & other
-
-
-def why_not_shrunk(design: Design) -> str:
-    """Why an effect cannot be shrunk, "" if it can: apeglm's prior is one of a single coefficient."""
-    if design.joint:
-        return "not shrunk: several effects are tested together"
-    single = np.count_nonzero(design.vector) == 1
-    return "" if single else f"not shrunk: {design.coefficient} is a combination of coefficients"
-
-
-def shrunk(tested: DeseqStats, design: Design) -> np.ndarray:
-    """(genes, 2) apeglm's shrunken log2 effect per unit and its posterior standard deviation.
-
-    Maximum a posteriori under a Cauchy prior whose scale is found from all genes (Zhu, Ibrahim & Love 2019,
-    Bioinformatics 35:2084). A number is shrunk per standard deviation over the samples used, so that the
-    bounds of the prior do not depend on the unit; a level against its reference as it stands.
-    """
-    dataset = tested.dds
-    place = int(np.flatnonzero(design.vector)[0])
-    matrix = design.matrix.to_numpy().copy()
-    column = matrix[:, place]
-    scale = column.std(ddof=1) if len(np.unique(column)) > 2 else 1.0
-    matrix[:, place] = column / scale
-    weight = design.vector[place]
-    effects = dataset.varm["LFC"].iloc[:, place].to_numpy() * scale
-    variance = prior_variance(effects, tested.SE.to_numpy() / abs(weight) * scale)
-    prior_scale = min(np.sqrt(variance), 1.0)
-    counts, size = final_counts(dataset), 1 / dataset.var["dispersions"].to_numpy()
-    offset = np.log(dataset.obs["size_factors"].to_numpy())
-    coefficients, _, _ = tested.inference.lfc_shrink_nbinom_glm(
-        design_matrix=matrix,
-        counts=counts,
-        size=size,
-        offset=offset,
-        prior_no_shrink_scale=NO_SHRINKAGE,
-        prior_scale=prior_scale,
-        optimizer="L-BFGS-B",
-        shrink_index=place,
-    )
-    sd = posterior_sd(matrix, counts, size, offset, coefficients, place=place, prior_scale=prior_scale)
-    to_unit = weight / scale / np.log(2)
-    return np.column_stack([coefficients[:, place] * to_unit, sd * abs(to_unit)])
-
-
-def prior_variance(effects: np.ndarray, se: np.ndarray) -> float:
-    """Variance of true effects whose estimates have the standard errors se (Zhu et al. 2019, natural log).
-
-    The root of sum w (effects^2 - se^2 - a) over a, w = 1 / (a + se^2)^2, within PRIOR_VARIANCES.
-    """
-    squares, errors = effects**2, se**2
-
-    def excess(a: float) -> float:
-        weights = 1 / (a + errors) ** 2
-        return np.sum(weights * (squares - errors)) / np.sum(weights) - a
-
-    low, high = PRIOR_VARIANCES
-    if excess(low) < 0:
-        return low
-    return high if excess(high) > 0 else brentq(excess, low, high)
-
-
-def posterior_sd(matrix, counts, size, offset, coefficients, *, place: int, prior_scale: float) -> np.ndarray:
-    """(genes,) Laplace approximation of the posterior standard deviation of one coefficient, natural log.
-
-    The inverse Hessian at the maximum. PyDESeq2's own adds the prior's part to whole columns, not to the
-    diagonal, so it is not used. Missing where the Hessian is not positive there.
-    """
-    mean = np.exp(coefficients @ matrix.T + offset).T
-    weights = (counts + size) * size * mean / (size + mean) ** 2
-    squares = coefficients[:, place] ** 2
-    of_prior = 2 * (prior_scale**2 - squares) / (prior_scale**2 + squares) ** 2
-    diagonal = np.full(matrix.shape[1], 1 / NO_SHRINKAGE**2)
-    unit = np.eye(matrix.shape[1])[place]
-    variance = np.empty(len(coefficients))
-    for gene, weight in enumerate(weights.T):
-        diagonal[place] = of_prior[gene]
-        variance[gene] = np.linalg.solve((matrix.T * weight) @ matrix + np.diag(diagonal), unit)[place]
-    return np.sqrt(np.where(variance > 0, variance, np.nan))

@@ -140,6 +140,7 @@ def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: fl
         "size_factors": "",
         "trend": "",
         "shrinkage": "",
+        "filter_threshold": None,
         "gene_filter": "",
         "residual_df": design.residual_df,
         "vif": design.vif,
