@@ -106,9 +106,9 @@ def independent_filter(means: pd.Series, pvalues: pd.Series, *, alpha: float) ->
 def fit(
     counts: pd.DataFrame, design: Design, *, fdr: float, cooks: bool, shrink: bool, threads: int
 ) -> tuple[pd.DataFrame, pd.Series, dict]:
-    """Table of genes, size factors of the samples, and what was chosen: size_factors, trend,
-    shrinkage, filter_threshold (mean count).
+    """Table of genes, size factors of the samples, and what was chosen.
 
+    Chosen are size_factors (the method), trend, shrinkage and filter_threshold (mean count).
     counts: samples x genes, integers, a count in every gene; design: one that can be fitted.
     Wald test of one effect; likelihood ratio of a joint design, when log2FoldChange and lfcSE are missing.
     """
