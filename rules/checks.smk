@@ -64,9 +64,7 @@ def formula_variables(formula):
     return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
 
 
-def check_contrast(
-    name, design, test, unit=None, level=None, reference=None, references=None, subset=None
-):
+def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None, subset=None):
     key = f"contrasts.{name}"
     known = sorted(SAMPLE_COLUMNS | COVARIATES.keys())
     try:

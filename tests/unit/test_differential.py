@@ -319,7 +319,7 @@ def test_shrunken_effects_do_not_depend_on_the_unit():
         decade["log2FoldChange_shrunk"], 10 * year["log2FoldChange_shrunk"], rtol=1e-2, atol=1e-4
     )
     np.testing.assert_allclose(decade["lfcSE_shrunk"], 10 * year["lfcSE_shrunk"], rtol=1e-2)
-    assert (decade["lfcSE_shrunk"] < decade["lfcSE"] * 1.02).mean() > 0.95
+    assert (decade["lfcSE_shrunk"] / decade["lfcSE"]).median() < 1
     raw = run(counts, obs, AGE).genes.set_index("gene_id").sort_index()
     pd.testing.assert_series_equal(raw["pvalue"], decade["pvalue"])
     assert raw["log2FoldChange_shrunk"].isna().all()
