@@ -64,7 +64,7 @@ def formula_variables(formula):
     return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
 
 
-def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None):
+def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None, subset=None):
     key = f"contrasts.{name}"
     known = sorted(SAMPLE_COLUMNS | COVARIATES.keys())
     try:
@@ -81,17 +81,28 @@ def check_contrast(name, design, test, unit=None, level=None, reference=None, re
         name for name in tested if name in ("donor", "pool") or COVARIATES.get(name) == "categorical"
     ]
     numbers = [name for name in tested if name not in categories]
-    refuse(numbers and unit is None, f"{key}.unit: {numbers} is a number; say per how many, like unit: 1")
+    curve = any(f"{function}(" in test for function in ("bs", "cr", "poly"))
+    refuse(curve and unit is not None, f"{key}.unit: {test} is a curve, tested as a whole; remove unit")
+    refuse(
+        numbers and unit is None and not curve,
+        f"{key}.unit: {numbers} is a number; say per how many, like unit: 1",
+    )
     refuse(not numbers and unit is not None, f"{key}.unit: {test} is a category; remove unit")
     refuse(
         (level or reference) and not categories, f"{key}: {test} has no category; remove level and reference"
     )
     refuse(
-        len(categories) == 1 and not (level and reference),
-        f"{key}: {categories} is a category; set level and reference, the two levels compared",
+        len(categories) == 1 and bool(level) != bool(reference),
+        f"{key}: {categories} is a category; set level and reference, the two levels compared, "
+        "or neither to test all levels together",
     )
     for variable in references or {}:
         refuse(variable not in variables, f"{key}.references: {variable!r} is not in the design {design!r}")
+    for column in subset or {}:
+        refuse(
+            column not in known,
+            f"{key}.subset: {column!r} is no column of a sample; use one of {', '.join(known)}",
+        )
 
 
 def check_names():

@@ -27,17 +27,44 @@ checkpoint pseudobulk:
         "../scripts/pseudobulk.py"
 
 
+rule contrasts:
+    """Check one contrast in every cell type: samples, rank, degrees of freedom, confounding."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        cell_types="<results>/contrasts/{contrast}.tsv",
+    log:
+        "<logs>/contrasts/{contrast}.log",
+    benchmark:
+        "<benchmarks>/contrasts/{contrast}.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("contrasts"),
+        runtime=runtime("contrasts"),
+        attempt=attempt,
+    params:
+        glue("contrasts"),
+        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        min_samples=config["pseudobulk"]["min_samples"],
+        min_residual_df=config["differential"]["min_residual_df"],
+    script:
+        "../scripts/contrasts.py"
+
+
 rule differential:
     """Test each gene of one cell type for one contrast with PyDESeq2."""
     input:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
+        contrast="<results>/contrasts/{contrast}.tsv",
     output:
         genes="<results>/differential/{contrast}/{cell_type}.parquet",
         status="<results>/differential/{contrast}/{cell_type}.status.tsv",
         samples="<results>/differential/{contrast}/{cell_type}.samples.tsv",
         volcano="<results>/differential/{contrast}/{cell_type}.volcano.png",
         pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
+        dispersions="<results>/differential/{contrast}/{cell_type}.dispersions.png",
     log:
         "<logs>/differential/{contrast}/{cell_type}.log",
     benchmark:
@@ -50,6 +77,7 @@ rule differential:
     params:
         glue("differential"),
         **config["differential"],
+        min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
         cell_type=lambda wildcards: wildcards.cell_type,
     script:
@@ -102,6 +130,7 @@ rule composition:
     params:
         glue("composition"),
         **config["composition"],
+        min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
         "../scripts/composition.py"

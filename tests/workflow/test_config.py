@@ -26,6 +26,11 @@ REFUSED = [
     ({"contrasts": [AGE | {"unit": None}]}, "contrasts.0.unit: None is not of type 'number'"),
     ({"contrasts": [WITHOUT_UNIT]}, "contrasts.age.unit: ['age'] is a number"),
     ({"contrasts": [AGE | {"test": "sex"}]}, "contrasts.age.unit: sex is a category; remove unit"),
+    ({"contrasts": [AGE | {"subset": {"bmi": [1]}}]}, "contrasts.age.subset: 'bmi' is no column"),
+    (
+        {"contrasts": [AGE | {"design": "~ bs(age, df=3)", "test": "bs(age, df=3)"}]},
+        "contrasts.age.unit: bs(age, df=3) is a curve, tested as a whole; remove unit",
+    ),
     ({"contrasts": [AGE, AGE]}, "contrasts: 'age' is there more than once"),
     ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is no numeric covariate"),
     (

@@ -30,6 +30,7 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("qc", "patterns"): {"qc": {"patterns": {"mt": "mt-.+"}}},
     ("cells", "strata"): {"cells": {"strata": []}},
     ("preprocess", "exclude"): {"preprocess": {"exclude": {"hb": "HB[AB]"}}},
+    ("differential", "gene_filter"): {"differential": {"gene_filter": "filterByExpr"}},
     ("ridge", "target"): {"ridge": {"target": None}},
     ("cluster", "resolution"): {"cluster": {"resolution": [2.0]}},
     ("ridge", "alpha"): {"ridge": {"alpha": [7]}},
