@@ -9,7 +9,7 @@ rule qc:
         cells="<results>/qc/{shard}.parquet",
         limits="<results>/qc/{shard}.limits.tsv",
     log:
-        "<logs>/qc/{shard}.log",
+        local("<logs>/qc/{shard}.log"),
     benchmark:
         "<benchmarks>/qc/{shard}.tsv"
     threads: 1
@@ -33,7 +33,7 @@ rule doublets:
         cells="<results>/doublets/{shard}.parquet",
         status="<results>/doublets/{shard}.status.tsv",
     log:
-        "<logs>/doublets/{shard}.log",
+        local("<logs>/doublets/{shard}.log"),
     benchmark:
         "<benchmarks>/doublets/{shard}.tsv"
     threads: 2
@@ -61,7 +61,7 @@ rule cells:
         cells="<results>/cells/cells.parquet",
         attrition="<results>/cells/attrition.tsv",
     log:
-        "<logs>/cells.log",
+        local("<logs>/cells.log"),
     benchmark:
         "<benchmarks>/cells.tsv"
     threads: 1

@@ -10,7 +10,7 @@ rule simulate:
         effects="<results>/simulate/effects.tsv",
         cells="<results>/simulate/cells.parquet",
     log:
-        "<logs>/simulate.log",
+        local("<logs>/simulate.log"),
     benchmark:
         "<benchmarks>/simulate.tsv"
     threads: 1
@@ -31,7 +31,7 @@ rule fetch:
     output:
         cohort=downloaded_file(config["cohort"]["url"] or ".h5ad"),
     log:
-        "<logs>/fetch.log",
+        local("<logs>/fetch.log"),
     benchmark:
         "<benchmarks>/fetch.tsv"
     threads: 1
@@ -59,7 +59,7 @@ rule load:
         genes="<results>/load/genes.parquet",
         cohort="<results>/load/cohort.json",
     log:
-        "<logs>/load.log",
+        local("<logs>/load.log"),
     benchmark:
         "<benchmarks>/load.tsv"
     threads: 2
@@ -83,7 +83,7 @@ rule filter:
         samples="<results>/filter/samples.tsv",
         cell_types="<results>/filter/cell_types.tsv",
     log:
-        "<logs>/filter.log",
+        local("<logs>/filter.log"),
     benchmark:
         "<benchmarks>/filter.tsv"
     threads: 1

@@ -12,7 +12,7 @@ checkpoint pseudobulk:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
     log:
-        "<logs>/pseudobulk.log",
+        local("<logs>/pseudobulk.log"),
     benchmark:
         "<benchmarks>/pseudobulk.tsv"
     threads: 1
@@ -39,7 +39,7 @@ rule differential:
         volcano="<results>/differential/{contrast}/{cell_type}.volcano.png",
         pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
     log:
-        "<logs>/differential/{contrast}/{cell_type}.log",
+        local("<logs>/differential/{contrast}/{cell_type}.log"),
     benchmark:
         "<benchmarks>/differential/{contrast}/{cell_type}.tsv"
     threads: 1
@@ -66,7 +66,7 @@ rule synthesis:
         genes="<results>/synthesis/{contrast}/genes.tsv",
         heatmap="<results>/synthesis/{contrast}/heatmap.png",
     log:
-        "<logs>/synthesis/{contrast}.log",
+        local("<logs>/synthesis/{contrast}.log"),
     benchmark:
         "<benchmarks>/synthesis/{contrast}.tsv"
     threads: 1
@@ -91,7 +91,7 @@ rule composition:
         status="<results>/composition/{contrast}/status.tsv",
         figure="<results>/composition/{contrast}/odds_ratios.png",
     log:
-        "<logs>/composition/{contrast}.log",
+        local("<logs>/composition/{contrast}.log"),
     benchmark:
         "<benchmarks>/composition/{contrast}.tsv"
     threads: 1

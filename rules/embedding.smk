@@ -13,7 +13,7 @@ rule preprocess:
         loadings="<results>/preprocess/loadings.parquet",
         variance="<results>/preprocess/variance.tsv",
     log:
-        "<logs>/preprocess.log",
+        local("<logs>/preprocess.log"),
     benchmark:
         "<benchmarks>/preprocess.tsv"
     threads: 2
@@ -40,7 +40,7 @@ rule dimred:
         status="<results>/dimred/status.tsv",
         figure="<results>/dimred/umap.png",
     log:
-        "<logs>/dimred.log",
+        local("<logs>/dimred.log"),
     benchmark:
         "<benchmarks>/dimred.tsv"
     threads: 2
@@ -66,7 +66,7 @@ rule cluster:
         agreement="<results>/cluster/resolution_{resolution}.agreement.tsv",
         contingency="<results>/cluster/resolution_{resolution}.contingency.tsv",
     log:
-        "<logs>/cluster/resolution_{resolution}.log",
+        local("<logs>/cluster/resolution_{resolution}.log"),
     benchmark:
         "<benchmarks>/cluster/resolution_{resolution}.tsv"
     threads: 1
@@ -91,7 +91,7 @@ rule markers:
     output:
         markers=expand("<results>/markers/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
     log:
-        "<logs>/markers.log",
+        local("<logs>/markers.log"),
     benchmark:
         "<benchmarks>/markers.tsv"
     threads: 1

@@ -11,7 +11,7 @@ rule gsea:
         status="<results>/gsea/{contrast}/{cell_type}.status.tsv",
         figure="<results>/gsea/{contrast}/{cell_type}.png",
     log:
-        "<logs>/gsea/{contrast}/{cell_type}.log",
+        local("<logs>/gsea/{contrast}/{cell_type}.log"),
     benchmark:
         "<benchmarks>/gsea/{contrast}/{cell_type}.tsv"
     threads: 1
@@ -37,7 +37,7 @@ rule overrepresentation:
         status="<results>/overrepresentation/{contrast}/{cell_type}.status.tsv",
         figure="<results>/overrepresentation/{contrast}/{cell_type}.png",
     log:
-        "<logs>/overrepresentation/{contrast}/{cell_type}.log",
+        local("<logs>/overrepresentation/{contrast}/{cell_type}.log"),
     benchmark:
         "<benchmarks>/overrepresentation/{contrast}/{cell_type}.tsv"
     threads: 1

@@ -12,7 +12,7 @@ rule ridge:
         scores="<results>/ridge/{cell_type}/alpha_{alpha}/scores.tsv",
         coefficients="<results>/ridge/{cell_type}/alpha_{alpha}/coefficients.parquet",
     log:
-        "<logs>/ridge/{cell_type}/alpha_{alpha}.log",
+        local("<logs>/ridge/{cell_type}/alpha_{alpha}.log"),
     benchmark:
         "<benchmarks>/ridge/{cell_type}/alpha_{alpha}.tsv"
     threads: 1
@@ -44,7 +44,7 @@ rule ridge_summary:
         summary="<results>/ridge/{cell_type}/summary.tsv",
         figure="<results>/ridge/{cell_type}/summary.png",
     log:
-        "<logs>/ridge_summary/{cell_type}.log",
+        local("<logs>/ridge_summary/{cell_type}.log"),
     benchmark:
         "<benchmarks>/ridge_summary/{cell_type}.tsv"
     threads: 1
