@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
+.PHONY: help env run test test-unit test-slurm profiles-audit lint format lock config-readme oracle bench bench-growth bench-peer
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -25,11 +25,17 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
 
-test: test-unit ## the whole test suite
-	$(BIN)/python -m pytest --ignore tests/unit
+test: test-unit ## the whole test suite, but for test-slurm
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm
 
 test-unit: env ## its fast part, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
+
+test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)
+	$(BIN)/python -m pytest -s --durations 5 tests/slurm
+
+profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
+	$(BIN)/python ops/profiles.py audit
 
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .

@@ -63,7 +63,7 @@ def audit(folder: Path, arguments: list[str]) -> dict:
             plans[name] = planned(route, arguments)
         except RuntimeError as error:
             refused.append(f"{name}: cannot be planned: {error}")
-    problems += refused + differences(plans)
+    problems += [*refused, *differences(plans)]
     return compare({name: settings[name] for name in BASES}) | {
         "overlays": {name: settings[name] for name in OVERLAYS},
         "plans": {name: summary(plan) for name, plan in plans.items()},

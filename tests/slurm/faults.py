@@ -1,5 +1,6 @@
-"""What each job of faults.smk does: it needs 700 MB, it needs 100 s, it waits to be cancelled, it is wrong."""
+"""What the jobs of faults.smk do: need 700 MB, need 160 s, wait to be cancelled, be wrong."""
 
+# ruff: noqa: F821
 import time
 from pathlib import Path
 
@@ -15,9 +16,9 @@ def hungry(attempt: int) -> str:
 
 
 def slow(attempt: int) -> str:
-    """Take longer than the minute of the first attempt; SLURM looks every 30 s."""
-    time.sleep(100)
-    return "100 s"
+    """Take longer than the two minutes of the first attempt; SLURM looks every 30 s."""
+    time.sleep(160)
+    return "160 s"
 
 
 def cancelled(attempt: int) -> str:

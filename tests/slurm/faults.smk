@@ -13,7 +13,7 @@ include: "../rules/ending.smk"
 
 FAULTS = {  # MB and minutes of the first attempt
     "hungry": (700, 10),
-    "slow": (600, 1),
+    "slow": (600, 2),
     "cancelled": (600, 10),
     "mistaken": (600, 10),
 }
