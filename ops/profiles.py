@@ -156,7 +156,7 @@ def print_plan(route: list[str], arguments: list[str]) -> None:
 
 
 def build(workflow) -> dict:
-    """Build the graph for the default target and for one cell type beyond the checkpoint; list its jobs."""
+    """Build the graph for the default target and for what lies beyond the checkpoint; list its jobs."""
     targets = list(workflow.dag_settings.targets or []) or [workflow.default_target]
     workflow.dag_settings.targets = frozenset([*targets, *beyond_checkpoint(workflow)])
     workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True)
@@ -167,13 +167,13 @@ def build(workflow) -> dict:
 
 
 def beyond_checkpoint(workflow) -> list[str]:
-    """One output of each rule per cell type, which no plan shows before the checkpoint has run."""
+    """The first output of every rule, of which no plan shows those that wait for the checkpoint."""
     config = workflow.globals["config"]
     values = {"cell_type": [ANY], "contrast": [contrast["name"] for contrast in config["contrasts"]]}
     values["alpha"] = [str(alpha) for alpha in config["ridge"]["alpha"]]
     targets = []
     for rule in workflow.rules:
-        if "cell_type" in rule.wildcard_names or rule.wildcard_names == {"contrast"}:
+        if rule.output and rule.wildcard_names <= values.keys():
             pattern = workflow.pathvars.apply(query(rule.output[0]))
             names = sorted(rule.wildcard_names)
             targets += [fill(pattern, dict(zip(names, row, strict=True))) for row in rows(values, names)]

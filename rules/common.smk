@@ -138,7 +138,7 @@ def differential_tables(wildcards):
 
 def embedding(wildcards):
     """What the embedding branch ends in."""
-    return ["<results>/dimred/umap.png"] + expand(
+    return ["<results>/layout/umap.png"] + expand(
         [
             "<results>/cluster/resolution_{resolution}.agreement.tsv",
             "<results>/markers/resolution_{resolution}.parquet",
@@ -157,9 +157,9 @@ def answers(wildcards):
         ]
     if CONTRASTS and config["gene_sets"]:
         paths += [
-            "<results>/gsea/{contrast}/{cell_type}.parquet",
-            "<results>/overrepresentation/{contrast}/{cell_type}.parquet",
+            "<results>/gsea/{contrast}/terms.parquet",
+            "<results>/overrepresentation/{contrast}/terms.parquet",
         ]
-    if config["ridge"]["target"]:
-        paths += ["<results>/ridge/{cell_type}/summary.tsv"]
+    if config["ridge"]["target"] and tested_cell_types():
+        paths += ["<results>/ridge/summary.tsv"]
     return expand(paths, cell_type=tested_cell_types(), contrast=list(CONTRASTS))

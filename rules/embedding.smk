@@ -16,7 +16,7 @@ rule preprocess:
         local("<logs>/preprocess.log"),
     benchmark:
         "<benchmarks>/preprocess.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=mem_mb("preprocess"),
         runtime=runtime("preprocess"),
@@ -29,16 +29,14 @@ rule preprocess:
 
 
 rule dimred:
-    """Harmonise the components over a batch, link neighbours and lay them out in two dimensions."""
+    """Harmonise the components over a batch and link each cell to its nearest ones."""
     input:
         pca="<results>/preprocess/pca.parquet",
         cells="<results>/cells/cells.parquet",
     output:
         harmony="<results>/dimred/harmony.parquet",
         neighbors="<results>/dimred/neighbors.h5ad",
-        umap="<results>/dimred/umap.parquet",
         status="<results>/dimred/status.tsv",
-        figure="<results>/dimred/umap.png",
     log:
         local("<logs>/dimred.log"),
     benchmark:
@@ -54,6 +52,33 @@ rule dimred:
         random_state=config["random_state"],
     script:
         "../scripts/dimred.py"
+
+
+rule layout:
+    """Lay the neighbour graph out in two dimensions by UMAP and draw it by cell type."""
+    input:
+        neighbors="<results>/dimred/neighbors.h5ad",
+        harmony="<results>/dimred/harmony.parquet",
+        cells="<results>/cells/cells.parquet",
+    output:
+        umap="<results>/layout/umap.parquet",
+        status="<results>/layout/status.tsv",
+        figure="<results>/layout/umap.png",
+    log:
+        local("<logs>/layout.log"),
+    benchmark:
+        "<benchmarks>/layout.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("layout"),
+        runtime=runtime("layout"),
+        attempt=attempt,
+    params:
+        glue("layout"),
+        **config["layout"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/layout.py"
 
 
 rule cluster:

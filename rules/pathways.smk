@@ -2,19 +2,20 @@
 
 
 rule gsea:
-    """Rank one cell type's genes by their Wald statistic and test each gene set along the ranking."""
+    """Rank the genes of each cell type by their Wald statistic and test each gene set along the rankings."""
     input:
-        genes="<results>/differential/{contrast}/{cell_type}.parquet",
+        genes=differential_tables,
+        cell_types="<results>/pseudobulk/cell_types.tsv",
         gene_sets=gene_sets,
     output:
-        terms="<results>/gsea/{contrast}/{cell_type}.parquet",
-        status="<results>/gsea/{contrast}/{cell_type}.status.tsv",
-        figure="<results>/gsea/{contrast}/{cell_type}.png",
+        terms="<results>/gsea/{contrast}/terms.parquet",
+        status="<results>/gsea/{contrast}/status.tsv",
+        figure="<results>/gsea/{contrast}/terms.png",
     log:
-        local("<logs>/gsea/{contrast}/{cell_type}.log"),
+        local("<logs>/gsea/{contrast}.log"),
     benchmark:
-        "<benchmarks>/gsea/{contrast}/{cell_type}.tsv"
-    threads: 1
+        "<benchmarks>/gsea/{contrast}.tsv"
+    threads: 2
     resources:
         mem_mb=mem_mb("gsea"),
         runtime=runtime("gsea"),
@@ -28,18 +29,19 @@ rule gsea:
 
 
 rule overrepresentation:
-    """Test each gene set for more up- or down-regulated genes than the tested genes would give."""
+    """Test each gene set for more raised or lowered genes of a cell type than its tested genes would give."""
     input:
-        genes="<results>/differential/{contrast}/{cell_type}.parquet",
+        genes=differential_tables,
+        cell_types="<results>/pseudobulk/cell_types.tsv",
         gene_sets=gene_sets,
     output:
-        terms="<results>/overrepresentation/{contrast}/{cell_type}.parquet",
-        status="<results>/overrepresentation/{contrast}/{cell_type}.status.tsv",
-        figure="<results>/overrepresentation/{contrast}/{cell_type}.png",
+        terms="<results>/overrepresentation/{contrast}/terms.parquet",
+        status="<results>/overrepresentation/{contrast}/status.tsv",
+        figure="<results>/overrepresentation/{contrast}/terms.png",
     log:
-        local("<logs>/overrepresentation/{contrast}/{cell_type}.log"),
+        local("<logs>/overrepresentation/{contrast}.log"),
     benchmark:
-        "<benchmarks>/overrepresentation/{contrast}/{cell_type}.tsv"
+        "<benchmarks>/overrepresentation/{contrast}.tsv"
     threads: 1
     resources:
         mem_mb=mem_mb("overrepresentation"),

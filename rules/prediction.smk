@@ -1,4 +1,4 @@
-# How well the expression of one cell type predicts a numeric covariate of its samples.
+# How well the expression of a cell type predicts a numeric covariate of its samples.
 
 
 rule ridge:
@@ -7,14 +7,14 @@ rule ridge:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
     output:
-        predictions="<results>/ridge/{cell_type}/alpha_{alpha}/predictions.parquet",
-        inner="<results>/ridge/{cell_type}/alpha_{alpha}/inner.tsv",
-        scores="<results>/ridge/{cell_type}/alpha_{alpha}/scores.tsv",
-        coefficients="<results>/ridge/{cell_type}/alpha_{alpha}/coefficients.parquet",
+        predictions="<results>/ridge/alpha_{alpha}/predictions.parquet",
+        inner="<results>/ridge/alpha_{alpha}/inner.tsv",
+        status="<results>/ridge/alpha_{alpha}/status.tsv",
+        coefficients="<results>/ridge/alpha_{alpha}/coefficients.parquet",
     log:
-        local("<logs>/ridge/{cell_type}/alpha_{alpha}.log"),
+        local("<logs>/ridge/alpha_{alpha}.log"),
     benchmark:
-        "<benchmarks>/ridge/{cell_type}/alpha_{alpha}.tsv"
+        "<benchmarks>/ridge/alpha_{alpha}.tsv"
     threads: 1
     resources:
         mem_mb=mem_mb("ridge"),
@@ -23,7 +23,6 @@ rule ridge:
     params:
         glue("ridge"),
         **{key: value for key, value in config["ridge"].items() if key != "alpha"},
-        cell_type=lambda wildcards: wildcards.cell_type,
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
@@ -31,22 +30,21 @@ rule ridge:
 
 
 rule ridge_summary:
-    """Choose alpha inside each outer fold and summarise one cell type over the sweep."""
+    """Choose alpha inside each outer fold and summarise all cell types over the sweep."""
     input:
-        predictions=expand(
-            "<results>/ridge/{{cell_type}}/alpha_{alpha}/predictions.parquet",
-            alpha=ALPHAS,
-        ),
-        inner=expand("<results>/ridge/{{cell_type}}/alpha_{alpha}/inner.tsv", alpha=ALPHAS),
-        scores=expand("<results>/ridge/{{cell_type}}/alpha_{alpha}/scores.tsv", alpha=ALPHAS),
+        predictions=expand("<results>/ridge/alpha_{alpha}/predictions.parquet", alpha=ALPHAS),
+        inner=expand("<results>/ridge/alpha_{alpha}/inner.tsv", alpha=ALPHAS),
+        status=expand("<results>/ridge/alpha_{alpha}/status.tsv", alpha=ALPHAS),
     output:
-        predictions="<results>/ridge/{cell_type}/predictions.parquet",
-        summary="<results>/ridge/{cell_type}/summary.tsv",
-        figure="<results>/ridge/{cell_type}/summary.png",
+        predictions="<results>/ridge/predictions.parquet",
+        scores="<results>/ridge/scores.tsv",
+        summary="<results>/ridge/summary.tsv",
+        alphas="<results>/ridge/alphas.png",
+        figure="<results>/ridge/predictions.png",
     log:
-        local("<logs>/ridge_summary/{cell_type}.log"),
+        local("<logs>/ridge_summary.log"),
     benchmark:
-        "<benchmarks>/ridge_summary/{cell_type}.tsv"
+        "<benchmarks>/ridge_summary.tsv"
     threads: 1
     resources:
         mem_mb=mem_mb("ridge_summary"),

@@ -1,14 +1,17 @@
-"""Gene sets and tested symbols, read by one rule in gsea and overrepresentation.
+"""Gene sets, tested symbols and cell types, read by one rule in gsea and overrepresentation.
 
 Both rules carry this file's digest as a param, so an edit here reruns both.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from _job import InputError
+
+GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # read of a differential table
 
 
 class Collection(NamedTuple):
@@ -62,6 +65,65 @@ def read_gmt(path: str) -> Collection:
     if not sets:
         raise InputError(f"gene_sets: {path} holds no gene set; set gene_sets to GMT files with sets")
     return Collection(Path(path).stem, hashlib.sha256(content).hexdigest(), sets)
+
+
+class CellType(NamedTuple):
+    """The genes of one cell type: a table of rule differential, possibly without a row."""
+
+    cell_type: str
+    label: str
+    genes: pd.DataFrame
+
+
+def read_tested(cell_types: str, tables: list[str]) -> list[CellType]:
+    """The tables of the cell types that pseudobulk/cell_types.tsv has tested, in its order."""
+    types = pd.read_csv(cell_types, sep="\t", dtype=str, keep_default_na=False)
+    types = types[types["tested"] == "True"]
+    return [
+        CellType(row.id, row.label, pd.read_parquet(table))
+        for row, table in zip(types.itertuples(), tables, strict=True)
+    ]
+
+
+def over_cell_types(
+    tested: list[CellType], test: Callable[[pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The terms and status that `test` gives for each cell type, stacked behind cell_type and label.
+
+    `fdr_all`, put behind `fdr`, is Benjamini & Hochberg's (1995, J R Stat Soc B 57:289) over all rows: every
+    cell type, collection and direction of the contrast. Without a cell type both tables are empty, with
+    their columns.
+    """
+    from scipy.stats import false_discovery_control
+
+    pairs = [(each, test(each.genes)) for each in tested]
+    if not pairs:
+        nobody = CellType("", "", pd.DataFrame(columns=GENES, dtype=float))
+        pairs = [(nobody, tuple(table.iloc[:0] for table in test(nobody.genes)))]
+    terms, status = (
+        pd.concat([named(each, tables[place]) for each, tables in pairs], ignore_index=True)
+        for place in (0, 1)
+    )
+    adjusted = false_discovery_control(terms["pvalue"]) if len(terms) else terms["pvalue"]
+    terms.insert(terms.columns.get_loc("fdr") + 1, "fdr_all", adjusted)
+    return terms, status
+
+
+def named(tested: CellType, table: pd.DataFrame) -> pd.DataFrame:
+    """A table behind the id and the label of its cell type."""
+    table = table.copy()
+    for place, name in enumerate(("cell_type", "label")):
+        table.insert(place, name, pd.Series(getattr(tested, name), index=table.index, dtype="str"))
+    return table
+
+
+def is_signed(genes: pd.DataFrame) -> bool:
+    """Whether a gene of this table is raised or lowered.
+
+    A contrast that tests several coefficients at once has a statistic without a sign, and no fold change.
+    A table without a row counts as signed.
+    """
+    return genes.empty or bool((genes["stat"].notna() & genes["log2FoldChange"].notna()).any())
 
 
 def rank_symbols(genes: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,9 @@
-"""Read the sums of one cell type from pseudobulk/sums.h5ad.
+"""Read the sums of cell types from pseudobulk/sums.h5ad.
 
 By h5py and only the rows wanted: importing anndata would cost each of many short jobs seconds.
 """
+
+from collections.abc import Iterable, Iterator
 
 import h5py
 import numpy as np
@@ -24,25 +26,44 @@ def read_column(table: h5py.Group, name: str) -> np.ndarray:
     raise ValueError(f"{table.file.filename}: {item.name} is a {item.attrs['encoding-type']}, not read here")
 
 
-def read_sums(path: str, cell_type: str) -> tuple[csr_array, pd.DataFrame, pd.DataFrame]:
-    """Rows of one cell type in pseudobulk/sums.h5ad.
+def read_obs(path: str) -> pd.DataFrame:
+    """The obs table of the sums of all cell types, without the counts."""
+    with h5py.File(path) as file:
+        return obs_table(file["obs"])
 
-    Returns counts (samples, genes), obs in the same order, and genes (gene_id, symbol).
-    Raises ValueError unless the rows of the type are contiguous, as pseudobulk writes them.
+
+def obs_table(obs: h5py.Group) -> pd.DataFrame:
+    """All columns of an obs table, rows numbered from 0."""
+    return pd.DataFrame({name: read_column(obs, name) for name in obs.attrs["column-order"]})
+
+
+def read_types(
+    path: str, cell_types: Iterable[str]
+) -> Iterator[tuple[csr_array, pd.DataFrame, pd.DataFrame]]:
+    """Rows of each cell type in pseudobulk/sums.h5ad in turn, the counts of one type in memory at a time.
+
+    Yields counts (samples, genes), obs in the same order, and genes (gene_id, symbol).
+    Raises ValueError unless the rows of a type are contiguous, as pseudobulk writes them.
     """
     with h5py.File(path) as file:
         obs, var, x = file["obs"], file["var"], file["X"]
-        rows = np.flatnonzero(read_column(obs, "cell_type") == cell_type)
-        start, stop = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
-        if stop - start != len(rows):
-            raise ValueError(f"{path}: the rows of {cell_type} are not contiguous")
-        samples = pd.DataFrame(
-            {name: read_column(obs, name)[start:stop] for name in obs.attrs["column-order"]}
-        )
+        table = obs_table(obs)
         genes = pd.DataFrame(
             {"gene_id": read_column(var, var.attrs["_index"]), "symbol": read_column(var, "symbol")}
         )
-        indptr = x["indptr"][start : stop + 1]
-        stored = slice(indptr[0], indptr[-1])
-        parts = x["data"][stored], x["indices"][stored], indptr - indptr[0]
-    return csr_array(parts, shape=(stop - start, len(genes))), samples, genes
+        for cell_type in cell_types:
+            rows = np.flatnonzero(table["cell_type"] == cell_type)
+            start, stop = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
+            if stop - start != len(rows):
+                raise ValueError(f"{path}: the rows of {cell_type} are not contiguous")
+            indptr = x["indptr"][start : stop + 1]
+            stored = slice(indptr[0], indptr[-1])
+            parts = x["data"][stored], x["indices"][stored], indptr - indptr[0]
+            counts = csr_array(parts, shape=(stop - start, len(genes)))
+            yield counts, table.iloc[start:stop].reset_index(drop=True), genes
+
+
+def read_sums(path: str, cell_type: str) -> tuple[csr_array, pd.DataFrame, pd.DataFrame]:
+    """Rows of one cell type: counts, obs and genes, as read_types yields them."""
+    [sums] = read_types(path, [cell_type])
+    return sums

@@ -13,14 +13,13 @@ shrink, so a change is relative to the sample's other cells and says nothing abo
 import matplotlib
 
 matplotlib.use("Agg")
-import h5py
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _contrast import settle
 from _design import build
 from _job import job
-from _sums import read_column
+from _sums import read_obs
 from matplotlib.figure import Figure
 from scipy import stats
 from scipy.optimize import brentq
@@ -160,14 +159,6 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
     axes.set_xlabel(f"odds ratio per {unit}, 95 % interval; filled: FDR < 5 %")
     axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
     return figure
-
-
-def read_obs(path: str) -> pd.DataFrame:
-    """The obs table of the sums, without the counts."""
-    with h5py.File(path) as file:
-        return pd.DataFrame(
-            {name: read_column(file["obs"], name) for name in file["obs"].attrs["column-order"]}
-        )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,29 @@
-"""Rank one cell type's genes by their Wald statistic and test each gene set along the ranking.
+"""Rank the genes of each cell type by their Wald statistic and test each gene set along the rankings.
 
 Preranked gene set enrichment (Subramanian et al. 2005, PNAS 102:15545) as gseapy computes it, weight 1: the
 enrichment score is the largest deviation of a running sum, NES divides it by the mean score of permuted sets
 of its sign, `pvalue` is the share of those that are as extreme, `fdr` compares NES with all permuted NES of
 the collection. Permutations cannot show a zero: where gseapy says 0 the table holds the smallest value they
 can show, and `pvalue_is_bound` or `fdr_is_bound` says so (Phipson & Smyth 2010, SAGMB 9:39).
-Each GMT file is a collection of its own. Positive scores: raised with the tested term.
+Each GMT file is a collection of its own, and `fdr` holds within a cell type and collection; `fdr_all` is
+Benjamini & Hochberg's over all sets, collections and cell types of the contrast, no smaller than what
+1 / permutation_num allows. Positive scores: raised with the tested term. A contrast that tests several
+coefficients at once gives its genes no sign, so there is no ranking from raised to lowered: `no_sign`.
 """
-
-import math
-import textwrap
 
 import numpy as np
 import pandas as pd
-from _gene_sets import Collection, describe, rank_symbols, read_collections
+from _dotplot import dotplot, message
+from _gene_sets import (
+    Collection,
+    describe,
+    is_signed,
+    over_cell_types,
+    rank_symbols,
+    read_collections,
+    read_tested,
+)
 from _job import job
-from matplotlib.figure import Figure
 
 TERMS = {
     "collection": "str",
@@ -29,14 +37,6 @@ TERMS = {
     "leading_edge": "str",
     "pvalue_is_bound": "bool",
     "fdr_is_bound": "bool",
-}
-CURVES = {
-    "collection": "str",
-    "term": "str",
-    "rank": "int64",
-    "stat": "float64",
-    "running_sum": "float64",
-    "hit": "bool",
 }
 STATUS = [
     "collection",
@@ -73,12 +73,12 @@ def prerank(
     permutation_num: int,
     random_state: int,
     threads: int,
-) -> tuple[pd.DataFrame, dict]:
+) -> tuple[pd.DataFrame, dict[str, list[float]]]:
     """Score each set along the ranking.
 
     ranked: symbol and stat, sorted. matched: set -> its ranked symbols.
-    Returns the terms (without collection and size), most significant first, and per term (running sum over
-    the ranking, positions of its genes). Deterministic for a random_state, whatever the threads.
+    Returns the terms (without collection and size), most significant first, and per term its running sum
+    over the ranking. Deterministic for a random_state, whatever the threads: gseapy seeds each permutation.
     """
     # What gseapy.prerank calls: the wrapper drops the permuted scores, whose number bounds the p-value,
     # re-sorts ties and may turn symbols to upper case. Terms go by number, because gseapy would take
@@ -115,7 +115,7 @@ def prerank(
     terms["fdr_is_bound"] = terms["fdr"] == 0
     terms["pvalue"] = terms["pvalue"].mask(terms["pvalue_is_bound"], pvalue_bound)
     terms["fdr"] = terms["fdr"].mask(terms["fdr_is_bound"], fdr_bound)
-    running = {names[int(score.term)]: (score.run_es, score.hits) for score in scored}
+    running = {names[int(score.term)]: score.run_es for score in scored}
     return most_significant_first(terms), running
 
 
@@ -158,41 +158,41 @@ def gsea(
     min_size: int,
     max_size: int,
     permutation_num: int,
-    figure_terms: int,
     random_state: int,
     threads: int,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Test every collection along one ranking.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test every collection along the ranking of one cell type.
 
-    genes: a table of rule differential, possibly empty.
-    Returns the terms, a status row per collection, and the running sums of the figure_terms most significant.
+    genes: a table of rule differential, possibly empty. Returns the terms and a status row per collection.
     """
-    ranked = rank_symbols(genes)
-    tables, running, status = [pd.DataFrame(columns=list(TERMS)).astype(TERMS)], {}, []
+    signed = is_signed(genes)
+    ranked = rank_symbols(genes if signed else genes.iloc[:0])
+    tables, status = [pd.DataFrame(columns=list(TERMS)).astype(TERMS)], []
     for collection in collections:
         row = describe(collection, genes, ranked)
         matched = sets_in_ranking(collection.sets, ranked, min_size=min_size, max_size=max_size)
         row["sets_tested"] = len(matched)
-        row["status"], row["reason"] = verdict(row, min_size, max_size)
+        row["status"], row["reason"] = verdict(row, signed, min_size, max_size)
         status.append(row)
         if not matched:
             continue
-        terms, sums = prerank(
+        terms, _ = prerank(
             ranked, matched, permutation_num=permutation_num, random_state=random_state, threads=threads
         )
         sizes = {term: len(symbols) for term, symbols in collection.sets.items()}
         terms = terms.assign(collection=collection.name, size=terms["term"].map(sizes))
         tables.append(terms[list(TERMS)].astype(TERMS))
-        running |= {(collection.name, term): sums[term] for term in terms["term"][:figure_terms]}
-    terms = pd.concat(tables, ignore_index=True)
-    drawn = most_significant_first(terms)[["collection", "term"]].head(figure_terms)
-    curves = [curve(key, ranked, *running[key]) for key in drawn.itertuples(index=False, name=None)]
-    curves = pd.concat([pd.DataFrame(columns=list(CURVES)).astype(CURVES), *curves], ignore_index=True)
-    return terms, pd.DataFrame(status)[STATUS], curves
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(status, columns=STATUS)
 
 
-def verdict(row: dict, min_size: int, max_size: int) -> tuple[str, str]:
+def verdict(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str, str]:
     """Status of a collection, and the reason where no set was tested."""
+    if not signed:
+        return (
+            "no_sign",
+            "the contrast tests several coefficients at once, so its genes are neither raised nor lowered; "
+            "see overrepresentation, or name one coefficient in contrasts",
+        )
     if row["genes_ranked"] == 0:
         return "not_tested", "no gene of this cell type was tested for differential expression"
     if row["overlap"] == 0:
@@ -208,74 +208,59 @@ def verdict(row: dict, min_size: int, max_size: int) -> tuple[str, str]:
     return "tested", ""
 
 
-def curve(key: tuple[str, str], ranked: pd.DataFrame, running_sum: list, hits: list) -> pd.DataFrame:
-    """One set's running sum along the ranking, a row per gene."""
-    table = pd.DataFrame(
-        {"rank": np.arange(1, len(ranked) + 1), "stat": ranked["stat"], "running_sum": running_sum}
+def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
+    """The rows of the sets to draw, in the order of drawing.
+
+    Drawn are the figure_terms sets with the smallest fdr_all in any cell type (ties: the largest |NES|, then
+    the name), ordered by their mean NES, from raised to lowered.
+    """
+    scored = terms.assign(strength=terms["nes"].abs()).groupby(["collection", "term"], as_index=False)
+    sets = scored.agg(fdr_all=("fdr_all", "min"), strength=("strength", "max"), nes=("nes", "mean"))
+    sets = sets.sort_values(
+        ["fdr_all", "strength", "collection", "term"], ascending=[True, False, True, True]
     )
-    table["hit"] = table.index.isin(hits)
-    return table.assign(collection=key[0], term=key[1])[list(CURVES)].astype(CURVES)
-
-
-def figure(curves: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame) -> Figure:
-    """Running sum of each set in curves over the ranking, its genes as ticks; or why there is none."""
-    drawn = list(curves.groupby(["collection", "term"], sort=False))
-    if not drawn:
-        return message("\n".join(f"{row.collection}: {row.reason}" for row in status.itertuples()))
-    columns = min(2, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
-    fig = Figure(figsize=(4.8 * columns, 3.1 * rows + 0.3), layout="constrained")
-    panels = fig.subfigures(rows, columns, squeeze=False).flat
-    scores = terms.set_index(["collection", "term"])
-    for panel, (key, table) in zip(panels, drawn, strict=False):
-        top, ticks = panel.subplots(2, 1, sharex=True, height_ratios=[6, 1])
-        score = scores.loc[key]
-        colour = "firebrick" if score["es"] >= 0 else "steelblue"
-        top.plot(table["rank"], table["running_sum"], color=colour, linewidth=1.5)
-        top.axhline(0, color="0.6", linewidth=0.8)
-        pvalue = f"p {'<' if score['pvalue_is_bound'] else '='} {score['pvalue']:.2g}"
-        fdr = f"FDR {'<' if score['fdr_is_bound'] else '='} {score['fdr']:.2g}"
-        top.set_title(f"{short(key[1])}\nNES {score['nes']:.2f}, {pvalue}, {fdr}", fontsize=9)
-        top.set_ylabel("running sum", fontsize=8)
-        ticks.vlines(table["rank"][table["hit"]], 0, 1, color=colour, linewidth=0.6)
-        zero = (table["stat"] > 0).sum()
-        for axes in (top, ticks):
-            axes.axvline(zero + 0.5, color="0.6", linewidth=0.8, linestyle=":")
-            axes.tick_params(labelsize=8)
-        ticks.set(yticks=[], ylim=(0, 1), xlim=(0, len(table) + 1))
-        ticks.set_xlabel("genes, from raised to lowered (dots: statistic changes sign)", fontsize=8)
-    return fig
-
-
-def short(term: str) -> str:
-    """A set name that fits over a panel: words for underscores, at most two lines."""
-    return textwrap.fill(term.replace("_", " "), 48, max_lines=2, placeholder=" ...")
-
-
-def message(text: str) -> Figure:
-    """A figure that says in words why there is nothing to draw."""
-    fig = Figure(figsize=(4.8, 3.4), layout="constrained")
-    fig.text(
-        0.5, 0.5, textwrap.fill(text, 50, replace_whitespace=False), ha="center", va="center", fontsize=9
+    sets = sets.head(figure_terms).sort_values(
+        ["nes", "collection", "term"], ascending=[False, True, True], ignore_index=True
     )
-    return fig
+    order = pd.MultiIndex.from_frame(sets[["collection", "term"]])
+    place = order.get_indexer(pd.MultiIndex.from_frame(terms[["collection", "term"]]))
+    drawn = terms.assign(place=place)[place >= 0]
+    return drawn.sort_values("place", kind="stable").drop(columns="place")
+
+
+def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
+    """Dots of the chosen sets in each cell type: NES as colour, FDR as size; or why there are none."""
+    if drawn.empty:
+        return message([f"{row.label}, {row.collection}: {row.reason}" for row in status.itertuples()])
+    several = len(set(terms["collection"])) > 1
+    names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
+    limit = max(1.0, drawn["nes"].abs().max())
+    sets = terms[["collection", "term"]].drop_duplicates()
+    title = f"{names.nunique()} of {len(sets):,} gene sets: smallest FDR in any cell type"
+    dots = drawn.assign(panel="", row=names, colour=drawn["nes"])
+    columns = list(dict.fromkeys(status["label"]))
+    return dotplot(
+        dots, columns=columns, panels={"": title}, colours="NES (red: raised)", limit=limit, fdr=fdr
+    )
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        terms, status, curves = gsea(
-            pd.read_parquet(snakemake.input.genes),  # noqa: F821
-            read_collections(snakemake.input.gene_sets),  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+        settings = dict(snakemake.params.items())  # noqa: F821
+        figure_terms, fdr = settings.pop("figure_terms"), settings.pop("fdr")
+        collections = read_collections(snakemake.input.gene_sets)  # noqa: F821
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
+        terms, status = over_cell_types(
+            tested,
+            lambda genes: gsea(genes, collections, threads=snakemake.threads, **settings),  # noqa: F821
         )
         terms.to_parquet(out.terms, index=False)
         status.to_csv(out.status, sep="\t", index=False)
-        figure(curves, terms, status).savefig(out.figure, dpi=120, metadata={"Software": None})
+        figure(choose(terms, figure_terms), terms, status, fdr=fdr).savefig(
+            out.figure, dpi=120, metadata={"Software": None}
+        )
         for row in status.itertuples():
             print(
-                f"gsea: {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
+                f"gsea: {row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
                 f"along {row.genes_ranked:,} genes; {row.status}{': ' * bool(row.reason)}{row.reason}"
             )
-        for term in terms.head(3).itertuples():
-            print(f"gsea: {term.term} NES {term.nes:.2f}, FDR {term.fdr:.2g}")

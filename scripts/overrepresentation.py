@@ -1,17 +1,27 @@
-"""Test each gene set for more raised, or more lowered, genes than the tested genes would give.
+"""Test each gene set for more significant genes of a cell type than its tested genes would give.
 
-One-sided hypergeometric test by gseapy, background = the tested genes of this cell type (not the genome), the
-significantly raised and lowered genes apart. `odds_ratio` is gseapy's, with 0.5 added to each of the four
-counts, missing where the overlap is 0 (p = 1). `fdr` is Benjamini-Hochberg over all sets of a collection and
-direction that have a tested gene, also those without overlap, which gseapy leaves out of its own adjustment.
-Each GMT file is a collection of its own. Raised or lowered: with the tested term, per its unit.
+One-sided hypergeometric test, background = the tested genes of the cell type (not the genome), the raised and
+the lowered genes apart. p and `odds_ratio` are gseapy's, computed by scipy (a test holds them to gseapy), the
+odds ratio with 0.5 added to each of the four counts, missing where the overlap is 0 (p = 1).
+`fdr` is Benjamini-Hochberg over all sets of a cell type, collection and direction that have a tested gene,
+also those without overlap, which gseapy leaves out of its own adjustment; `fdr_all` over all rows of the
+contrast. Each GMT file is a collection of its own. Raised (up) or lowered (down): with the tested term, per
+its unit; a contrast that tests several coefficients at once has neither, its genes are tested as `any`.
 """
 
 import numpy as np
 import pandas as pd
-from _gene_sets import Collection, describe, rank_symbols, read_collections
+from _dotplot import dotplot, message
+from _gene_sets import (
+    Collection,
+    describe,
+    is_signed,
+    over_cell_types,
+    rank_symbols,
+    read_collections,
+    read_tested,
+)
 from _job import job
-from matplotlib.figure import Figure
 
 TERMS = {
     "collection": "str",
@@ -41,16 +51,19 @@ STATUS = [
     "duplicated_symbols",
     "overlap",
 ]
-DRAWN = 10  # sets per direction in the figure; the table has all
+TITLES = {"up": "raised genes", "down": "lowered genes", "any": "significant genes"}
 
 
-def gene_lists(ranked: pd.DataFrame, *, fdr: float, min_log2fc: float) -> dict[str, list[str]]:
+def gene_lists(ranked: pd.DataFrame, *, signed: bool, fdr: float, min_log2fc: float) -> dict[str, list[str]]:
     """Symbols of the genes with padj below fdr and a log2 fold change of at least min_log2fc up or down.
 
     ranked: tested genes, one per symbol, from raised to lowered. A gene without padj (filtered by mean count)
-    is in no list but in the background. The strongest gene comes first in both lists.
+    is in no list but in the background. The strongest gene comes first in each list. Genes without a sign
+    make one list, of which min_log2fc asks nothing.
     """
     significant = ranked[ranked["padj"] < fdr]
+    if not signed:
+        return {"any": significant["symbol"].tolist()}
     change = significant["log2FoldChange"]
     up = significant["symbol"][(change > 0) & (change >= min_log2fc)]
     down = significant["symbol"][(change < 0) & (change <= -min_log2fc)]
@@ -63,8 +76,7 @@ def enrich(listed: list[str], sets: dict[str, list[str]], background: list[str])
     listed: symbols of the list, part of background; sets: set -> its symbols in the background, at least one.
     Returns TERMS without collection and direction, a row per set, smallest p-value first.
     """
-    import gseapy
-    from scipy.stats import false_discovery_control
+    from scipy.stats import false_discovery_control, hypergeom
 
     rows = []
     for term, symbols in sets.items():
@@ -72,20 +84,11 @@ def enrich(listed: list[str], sets: dict[str, list[str]], background: list[str])
         shared = [symbol for symbol in listed if symbol in members]
         rows.append({"term": term, "overlap": len(shared), "size": len(symbols), "genes": ";".join(shared)})
     terms = pd.DataFrame(rows).assign(background=len(background), list_size=len(listed))
-    # By number, because gseapy turns a list of symbols like C1orf43 to upper case but not the sets.
-    ids = {symbol: f"G{number}" for number, symbol in enumerate(background)}
-    tested = pd.DataFrame(columns=["Term", "P-value", "Odds Ratio"])
-    if terms["overlap"].any():
-        tested = gseapy.enrich(
-            [ids[symbol] for symbol in listed],
-            {term: [ids[symbol] for symbol in symbols] for term, symbols in sets.items()},
-            background=list(ids.values()),
-            outdir=None,
-            no_plot=True,
-        ).results
-    tested = tested.set_index("Term")
-    terms["odds_ratio"] = terms["term"].map(tested["Odds Ratio"]).astype(float)
-    terms["pvalue"] = terms["term"].map(tested["P-value"]).astype(float).fillna(1.0)
+    both, size = terms["overlap"].to_numpy(), terms["size"].to_numpy()
+    terms["pvalue"] = hypergeom.sf(both - 1, len(background), size, len(listed))
+    neither = len(background) - size - len(listed) + both
+    odds = (both + 0.5) * (neither + 0.5) / ((size - both + 0.5) * (len(listed) - both + 0.5))
+    terms["odds_ratio"] = np.where(both > 0, odds, np.nan)
     terms["fdr"] = false_discovery_control(terms["pvalue"])
     return terms.sort_values(["pvalue", "overlap", "term"], ascending=[True, False, True], ignore_index=True)
 
@@ -93,7 +96,7 @@ def enrich(listed: list[str], sets: dict[str, list[str]], background: list[str])
 def overrepresentation(
     genes: pd.DataFrame, collections: list[Collection], *, fdr: float, min_log2fc: float, min_genes: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Test every collection against the raised and the lowered genes.
+    """Test every collection against the raised and the lowered genes of one cell type.
 
     genes: a table of rule differential, possibly empty. Returns the terms, and a status row per collection
     and direction.
@@ -101,7 +104,7 @@ def overrepresentation(
     ranked = rank_symbols(genes)
     background = ranked["symbol"].tolist()
     known = set(background)
-    lists = gene_lists(ranked, fdr=fdr, min_log2fc=min_log2fc)
+    lists = gene_lists(ranked, signed=is_signed(genes), fdr=fdr, min_log2fc=min_log2fc)
     tables, status = [pd.DataFrame(columns=list(TERMS)).astype(TERMS)], []
     for collection in collections:
         tested = {
@@ -119,7 +122,7 @@ def overrepresentation(
                     collection=collection.name, direction=direction
                 )
                 tables.append(terms[list(TERMS)].astype(TERMS))
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(status)[STATUS]
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(status, columns=STATUS)
 
 
 def verdict(row: dict, min_genes: int, fdr: float) -> tuple[str, str]:
@@ -140,63 +143,60 @@ def verdict(row: dict, min_genes: int, fdr: float) -> tuple[str, str]:
     return "tested", ""
 
 
-def figure(terms: pd.DataFrame, status: pd.DataFrame) -> Figure:
-    """The sets with the smallest p-values per direction, dots by their overlap; or why there is none."""
-    fig = Figure(figsize=(9, 6.4), layout="constrained")
-    panels = fig.subplots(2, 1, sharex=True)
-    for axes, direction, colour in zip(panels, ("up", "down"), ("firebrick", "steelblue"), strict=True):
-        drawn = terms[(terms["direction"] == direction) & (terms["overlap"] > 0)]
-        drawn = drawn.sort_values("pvalue", kind="stable").head(DRAWN).iloc[::-1]
-        axes.set_title(f"sets of {'raised' if direction == 'up' else 'lowered'} genes", fontsize=9)
-        axes.tick_params(labelsize=8)
-        if drawn.empty:
-            rows = status[status["direction"] == direction]
-            reasons = [
-                f"{row.collection}: {row.reason or 'no set shares a gene'}" for row in rows.itertuples()
-            ]
-            axes.text(
-                0.5, 0.5, "\n".join(reasons), ha="center", va="center", fontsize=8, transform=axes.transAxes
-            )
-            axes.set_yticks([])
-            continue
-        significance = -np.log10(drawn["pvalue"].clip(lower=np.finfo(float).tiny))
-        height = np.arange(len(drawn))
-        area = 20 + 180 * drawn["overlap"] / drawn["overlap"].max()
-        axes.hlines(height, 0, significance, color=colour, linewidth=0.8, alpha=0.4)
-        axes.scatter(significance, height, s=area, color=colour)
-        axes.set_yticks(height, [short(term) for term in drawn["term"]])
-        axes.set_ylim(-0.7, len(drawn) - 0.3)
-        for x, y, row in zip(significance, height, drawn.itertuples(), strict=True):
-            label = f"{row.overlap} of {row.size}, FDR {row.fdr:.2g}"
-            axes.annotate(label, (x, y), (9, 0), textcoords="offset points", va="center", fontsize=7)
-    panels[0].set_xlim(0, 1.25 * max(panels[0].dataLim.x1, panels[1].dataLim.x1, 1))
-    panels[1].set_xlabel("$-$log10 p (hypergeometric, background: tested genes)", fontsize=8)
-    return fig
+def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
+    """The rows to draw, in the order of drawing: those that share a gene with their list, of chosen sets.
+
+    Chosen are the figure_terms sets with the smallest p-value in any cell type and direction (ties: the
+    largest overlap, then the name), the most significant first.
+    """
+    found = terms[terms["overlap"] > 0]
+    sets = found.sort_values(["pvalue", "overlap", "collection", "term"], ascending=[True, False, True, True])
+    sets = sets[["collection", "term"]].drop_duplicates().head(figure_terms)
+    order = pd.MultiIndex.from_frame(sets)
+    place = order.get_indexer(pd.MultiIndex.from_frame(found[["collection", "term"]]))
+    drawn = found.assign(place=place)[place >= 0]
+    return drawn.sort_values("place", kind="stable").drop(columns="place")
 
 
-def short(term: str) -> str:
-    """A set name that fits beside an axis: words for underscores, at most 45 characters."""
-    words = term.replace("_", " ")
-    return words if len(words) <= 45 else words[:42].rstrip() + "..."
+def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
+    """Dots of the chosen sets in each cell type: odds ratio as colour, FDR as size; or why there are none."""
+    if drawn.empty:
+        reasons = status.assign(reason=status["reason"].where(status["reason"] != "", "no set shares a gene"))
+        return message(
+            [f"{row.label}, {row.collection} {row.direction}: {row.reason}" for row in reasons.itertuples()]
+        )
+    several = len(set(terms["collection"])) > 1
+    names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
+    odds = np.log2(drawn["odds_ratio"])
+    panels = {key: f"sets of {TITLES[key]}" for key in TITLES if key in set(drawn["direction"])}
+    dots = drawn.assign(panel=drawn["direction"], row=names, colour=odds)
+    return dotplot(
+        dots,
+        columns=list(dict.fromkeys(status["label"])),
+        panels=panels,
+        colours="log2 odds ratio",
+        limit=max(1.0, odds.abs().max()),
+        fdr=fdr,
+    )
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        terms, status = overrepresentation(
-            pd.read_parquet(snakemake.input.genes),  # noqa: F821
-            read_collections(snakemake.input.gene_sets),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+        settings = dict(snakemake.params.items())  # noqa: F821
+        figure_terms = settings.pop("figure_terms")
+        collections = read_collections(snakemake.input.gene_sets)  # noqa: F821
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
+        terms, status = over_cell_types(
+            tested, lambda genes: overrepresentation(genes, collections, **settings)
         )
         terms.to_parquet(out.terms, index=False)
         status.to_csv(out.status, sep="\t", index=False)
-        figure(terms, status).savefig(out.figure, dpi=120, metadata={"Software": None})
+        figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]).savefig(
+            out.figure, dpi=120, metadata={"Software": None}
+        )
         for row in status.itertuples():
             print(
-                f"overrepresentation: {row.collection} {row.direction}: {row.list_size:,} of "
+                f"overrepresentation: {row.label}, {row.collection} {row.direction}: {row.list_size:,} of "
                 f"{row.genes_ranked:,} genes, {row.sets_tested:,} of {row.sets:,} sets tested; "
                 f"{row.status}{': ' * bool(row.reason)}{row.reason}"
-            )
-        for term in terms.sort_values("pvalue", kind="stable").head(3).itertuples():
-            print(
-                f"overrepresentation: {term.direction} {term.term}, {term.overlap} genes, FDR {term.fdr:.2g}"
             )

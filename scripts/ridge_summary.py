@@ -1,4 +1,4 @@
-"""Choose alpha inside each outer fold and summarise one cell type over the sweep.
+"""Choose alpha inside each outer fold and summarise all cell types over the sweep.
 
 In every outer fold of every repeat the alpha with the smallest inner error is taken (ties: the larger alpha,
 the simpler model) and with it that fold's predictions: no sample takes part in the choice of the alpha that
@@ -13,14 +13,16 @@ from _job import job
 from matplotlib.figure import Figure
 
 SCORES = ["r2", "mae", "rmse", "pearson"]
-KEYS = ["repeat", "fold", "sample"]
-INNER = {"repeat": int, "fold": int, "inner_mse": float}
+KEYS = ["cell_type", "repeat", "fold", "sample"]
+FOLD = ["cell_type", "repeat", "fold"]
+FACTS = ["cell_type", "status", "reason", "target", "samples", "donors"]
 
 
 def stack(tables: list[pd.DataFrame], alphas: list[float]) -> pd.DataFrame:
     """Tables of the single alphas as one, with a column alpha in front, by ascending alpha.
 
-    Raises ValueError if their rows (repeat, fold, and sample if any) differ: the folds must be the same.
+    Raises ValueError if their rows (cell_type, repeat, fold, and sample if any) differ: the folds must be the
+    same.
     """
     keys = [key for key in KEYS if key in tables[0]]
     for table, alpha in zip(tables, alphas, strict=True):
@@ -33,10 +35,15 @@ def stack(tables: list[pd.DataFrame], alphas: list[float]) -> pd.DataFrame:
 
 
 def choose_alpha(inner: pd.DataFrame) -> pd.DataFrame:
-    """The alpha of each outer fold (repeat, fold, alpha): smallest inner_mse, ties to the larger alpha."""
+    """The alpha of each outer fold, FOLD and alpha: smallest inner_mse, ties to the larger alpha."""
     order = inner.sort_values(["inner_mse", "alpha"], ascending=[True, False])
-    best = order.drop_duplicates(["repeat", "fold"]).sort_values(["repeat", "fold"], ignore_index=True)
-    return best[["repeat", "fold", "alpha"]]
+    return order.drop_duplicates(FOLD).sort_values(FOLD, ignore_index=True)[[*FOLD, "alpha"]]
+
+
+def pool(predictions: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of each outer fold by the alpha chosen in it, one row per cell type, repeat and sample."""
+    pooled = predictions.merge(chosen, on=[*FOLD, "alpha"])[predictions.columns]
+    return pooled.sort_values(["cell_type", "repeat", "sample"], ignore_index=True)
 
 
 def scores_by_repeat(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -53,76 +60,105 @@ def scores_by_repeat(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.groupby("repeat")[["observed", "predicted"]].apply(one)
 
 
-def summarise(
-    predictions: pd.DataFrame, inner: pd.DataFrame, scores: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pooled predictions with the chosen alphas, and a summary row per alpha and one for "chosen".
+def score(
+    predictions: pd.DataFrame, pooled: pd.DataFrame, chosen: pd.DataFrame, status: pd.DataFrame
+) -> pd.DataFrame:
+    """A row of scores per cell type and alpha, and one for "chosen".
 
-    predictions, inner: stacked over alphas. scores: a row per alpha (alpha, cell_type, status, ...).
+    predictions: stacked over alphas; status: a row per cell type and alpha.
     Scores are means over repeats, `_sd` their standard deviation over repeats (missing with one repeat): it
     shows how much the draw of folds matters, not how uncertain the sample of donors is.
     folds_chosen: outer folds, over all repeats, that chose the alpha.
     """
-    chosen = choose_alpha(inner)
-    pooled = predictions.merge(chosen, on=["repeat", "fold", "alpha"])[predictions.columns]
-    common = scores[["cell_type", "status", "reason", "target", "samples", "donors"]].iloc[0].to_dict()
     rows = []
-    for alpha in [*sorted(scores["alpha"]), "chosen"]:
-        table = pooled if alpha == "chosen" else predictions[predictions["alpha"] == alpha]
-        row = {"alpha": alpha if alpha == "chosen" else str(alpha), **common}
-        row["folds_chosen"] = len(chosen) if alpha == "chosen" else int((chosen["alpha"] == alpha).sum())
-        by_repeat = scores_by_repeat(table) if len(table) else pd.DataFrame(columns=SCORES, dtype=float)
-        for name in SCORES:
-            row |= {name: by_repeat[name].mean(), f"{name}_sd": by_repeat[name].std()}
-        rows.append(row)
-    return pooled.sort_values(["repeat", "sample"], ignore_index=True), pd.DataFrame(rows)
+    for cell_type, facts in status.groupby("cell_type", sort=False):
+        common = facts[FACTS].iloc[0].to_dict()
+        mine = chosen.loc[chosen["cell_type"] == cell_type, "alpha"]
+        for alpha in [*sorted(facts["alpha"]), "chosen"]:
+            table = pooled if alpha == "chosen" else predictions[predictions["alpha"] == alpha]
+            table = table[table["cell_type"] == cell_type]
+            row = {**common, "alpha": alpha if alpha == "chosen" else str(alpha)}
+            row["folds_chosen"] = len(mine) if alpha == "chosen" else int((mine == alpha).sum())
+            by_repeat = scores_by_repeat(table) if len(table) else pd.DataFrame(columns=SCORES, dtype=float)
+            for name in SCORES:
+                row |= {name: by_repeat[name].mean(), f"{name}_sd": by_repeat[name].std()}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def figure(summary: pd.DataFrame, pooled: pd.DataFrame) -> Figure:
-    """R2 and mean absolute error over alpha, and predicted against observed; or why there is nothing."""
-    last = summary.iloc[-1]
-    if pooled.empty:
-        fig = Figure(figsize=(4.8, 3.4), layout="constrained")
-        text = f"no prediction of {last['target']}:\n{last['reason']}"
-        fig.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, wrap=True)
-        return fig
-    fig = Figure(figsize=(11, 3.7), layout="constrained")
-    left, middle, right = fig.subplots(1, 3, width_ratios=[1, 1, 1.05])
-    single = summary.iloc[:-1]
-    for axes, score, label, colour in (
-        (left, "r2", "R2 out of fold", "seagreen"),
-        (middle, "mae", f"mean absolute error of {last['target']}", "darkorange"),
-    ):
-        alpha = single["alpha"].astype(float)
-        spread = single[f"{score}_sd"].fillna(0)
-        style = {"marker": "o", "color": colour, "capsize": 3, "label": "one alpha for all"}
-        axes.errorbar(alpha, single[score], spread, **style)
-        axes.axhline(last[score], color="0.3", linestyle="--", linewidth=1, label="chosen inside each fold")
-        axes.set(xscale="log", xlabel="alpha", ylabel=label)
-        axes.legend(fontsize=8)
-    mean = pooled.groupby("sample")[["observed", "predicted"]].mean()
-    ends = [mean.min().min(), mean.max().max()]
-    right.plot(ends, ends, color="0.6", linewidth=0.8)
-    right.scatter(mean["observed"], mean["predicted"], s=14, alpha=0.7, color="steelblue")
-    target = last["target"]
-    right.set(xlabel=f"observed {target}", ylabel=f"predicted {target}, mean over repeats", aspect="equal")
-    title = f"{last['samples']} samples, R2 {last['r2']:.2f}, mean error {last['mae']:.3g}"
-    right.set_title(title, fontsize=9)
+def grid(scores: pd.DataFrame, width: float, height: float) -> tuple[Figure, dict]:
+    """A figure with one panel per cell type, up to four in a row; a panel without prediction says why."""
+    facts = scores.drop_duplicates("cell_type")
+    columns = min(4, len(facts))
+    rows = -(-len(facts) // columns)
+    fig = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    panels = fig.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(facts) :]:
+        axes.set_axis_off()
+    for axes, row in zip(panels, facts.itertuples(), strict=False):
+        axes.set_title(row.cell_type, fontsize=9)
+        if row.status != "predicted":
+            text = f"no prediction of {row.target}:\n{row.reason}"
+            axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=8, wrap=True)
+            axes.set_axis_off()
+    return fig, dict(zip(facts["cell_type"], panels, strict=False))
+
+
+def draw_alphas(scores: pd.DataFrame) -> Figure:
+    """R2 over alpha in each cell type, and that of the alpha chosen inside each fold."""
+    fig, panels = grid(scores, 3.4, 2.8)
+    done = scores[scores["status"] == "predicted"]
+    for cell_type, table in done.groupby("cell_type", sort=False):
+        axes, single, last = panels[cell_type], table.iloc[:-1], table.iloc[-1]
+        style = {"marker": "o", "color": "seagreen", "capsize": 3, "label": "one alpha for all"}
+        axes.errorbar(single["alpha"].astype(float), single["r2"], single["r2_sd"].fillna(0), **style)
+        axes.axhline(last["r2"], color="0.3", linestyle="--", linewidth=1, label="chosen inside each fold")
+        axes.set(xscale="log", xlabel="alpha", ylabel="R2 out of fold")
+        axes.legend(fontsize=7)
     return fig
+
+
+def draw_predictions(scores: pd.DataFrame, pooled: pd.DataFrame) -> Figure:
+    """Predicted against observed target in each cell type, mean over repeats."""
+    fig, panels = grid(scores, 3.2, 3.4)
+    last = scores[scores["alpha"] == "chosen"].set_index("cell_type")
+    for cell_type, table in pooled.groupby("cell_type", sort=False):
+        axes, row = panels[cell_type], last.loc[cell_type]
+        mean = table.groupby("sample")[["observed", "predicted"]].mean()
+        ends = [mean.min().min(), mean.max().max()]
+        axes.plot(ends, ends, color="0.6", linewidth=0.8)
+        axes.scatter(mean["observed"], mean["predicted"], s=12, alpha=0.7, color="steelblue")
+        target = row["target"]
+        axes.set(xlabel=f"observed {target}", ylabel=f"predicted {target}", aspect="equal")
+        facts = f"{row['samples']} samples, R2 {row['r2']:.2f}, mean error {row['mae']:.3g}"
+        axes.set_title(f"{cell_type}\n{facts}", fontsize=9)
+    return fig
+
+
+def read_tables(paths: list[str], numbers: dict[str, type]) -> list[pd.DataFrame]:
+    """TSV tables, all columns text but the named ones."""
+    read = {"sep": "\t", "dtype": str, "keep_default_na": False}
+    return [pd.read_csv(path, **read).astype(numbers) for path in paths]
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        read = {"sep": "\t", "dtype": str, "keep_default_na": False}
-        scores = pd.concat([pd.read_csv(path, **read) for path in snakemake.input.scores])  # noqa: F821
-        scores = scores.astype({"alpha": float, "samples": int, "donors": int}).reset_index(drop=True)
-        predictions = [pd.read_parquet(path) for path in snakemake.input.predictions]  # noqa: F821
-        inner = [pd.read_csv(path, **read).astype(INNER) for path in snakemake.input.inner]  # noqa: F821
-        alphas = scores["alpha"].tolist()
-        pooled, summary = summarise(stack(predictions, alphas), stack(inner, alphas), scores)
+        files = snakemake.input  # noqa: F821
+        tables = read_tables(files.status, {"alpha": float, "samples": int, "donors": int})
+        alphas = [table["alpha"].iloc[0] for table in tables]
+        status = pd.concat(tables, ignore_index=True)
+        inner = read_tables(files.inner, {"repeat": int, "fold": int, "inner_mse": float})
+        chosen = choose_alpha(stack(inner, alphas))
+        predictions = stack([pd.read_parquet(path) for path in files.predictions], alphas)
+        pooled = pool(predictions, chosen)
+        scores = score(predictions, pooled, chosen, status)
+        summary = scores[scores["alpha"] == "chosen"].drop(columns="alpha")
         pooled.to_parquet(out.predictions, index=False)
+        scores.to_csv(out.scores, sep="\t", index=False)
         summary.to_csv(out.summary, sep="\t", index=False)
-        figure(summary, pooled).savefig(out.figure, dpi=120, metadata={"Software": None})
-        last = summary.iloc[-1]
-        finding = f"R2 {last['r2']:.3f}, mean absolute error {last['mae']:.3g}, alpha chosen in each fold"
-        print(f"ridge_summary: {len(alphas)} alphas: {last['reason'] or finding}")
+        draw_alphas(scores).savefig(out.alphas, dpi=120, metadata={"Software": None})
+        draw_predictions(scores, pooled).savefig(out.figure, dpi=120, metadata={"Software": None})
+        done = summary["status"] == "predicted"
+        print(f"ridge_summary: {done.sum()} of {len(done)} cell types predicted, {len(alphas)} alphas")
+        for row in summary[~done].itertuples():
+            print(f"ridge_summary: {row.cell_type}: {row.reason}")

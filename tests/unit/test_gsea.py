@@ -6,15 +6,14 @@ import gseapy
 import numpy as np
 import pandas as pd
 import pytest
-from _gene_sets import Collection, rank_symbols, read_gmt
-from gsea import figure, gsea, most_significant_first, sets_in_ranking, smallest_values
+from _gene_sets import CellType, Collection, over_cell_types, rank_symbols, read_gmt
+from gsea import choose, figure, gsea, most_significant_first, prerank, sets_in_ranking, smallest_values
 from scipy import stats
 
 SETTINGS = {
     "min_size": 5,
     "max_size": 500,
     "permutation_num": 200,
-    "figure_terms": 2,
     "random_state": 7,
     "threads": 1,
 }
@@ -83,7 +82,7 @@ PANDAS = pytest.mark.filterwarnings("ignore:The inplace keyword:pandas.errors.Pa
 @PANDAS
 def test_results_are_gseapys(planted):
     genes, collection = planted
-    terms, _, _ = gsea(genes, [collection], **SETTINGS)
+    terms, _ = gsea(genes, [collection], **SETTINGS)
     assert_equal_to_gseapy(terms, by_gseapy(genes, collection.sets))
 
 
@@ -93,24 +92,20 @@ def test_results_are_gseapys_with_the_file_it_reads_itself(shared_data):
     symbols = sorted({gene for genes in read_gmt(path).sets.values() for gene in genes})
     stat = np.random.default_rng(1).normal(size=len(symbols)).round(2)  # with ties
     genes = differential(stat, symbols)
-    terms, status, _ = gsea(genes, [read_gmt(path)], **SETTINGS)
+    terms, status = gsea(genes, [read_gmt(path)], **SETTINGS)
     assert_equal_to_gseapy(terms, by_gseapy(genes, path))
     assert status.loc[0, "overlap"] == 1
     assert status.loc[0, "tied_share"] == pytest.approx(pd.Series(stat).duplicated(keep=False).mean())
 
 
 def test_a_score_by_hand():
-    genes = differential([3, 2, 1, -1, -2])
     sets = {"S": ["G0", "G3"], "T": ["G4", "G2"]}
-    terms, _, curves = gsea(genes, [Collection("hand", "", sets)], **SETTINGS | {"min_size": 2})
-    curves = curves.set_index("term")
+    ranked = rank_symbols(differential([3, 2, 1, -1, -2]))
+    terms, running = prerank(ranked, sets, permutation_num=50, random_state=1, threads=1)
     # S: hits weigh 3/4 and 1/4, a miss 1/3
-    np.testing.assert_allclose(curves.loc["S", "running_sum"], [3 / 4, 5 / 12, 1 / 12, 1 / 3, 0], atol=1e-12)
-    assert list(curves.loc["S", "hit"]) == [True, False, False, True, False]
+    np.testing.assert_allclose(running["S"], [3 / 4, 5 / 12, 1 / 12, 1 / 3, 0], atol=1e-12)
     # T: hits weigh 1/3 and 2/3
-    np.testing.assert_allclose(
-        curves.loc["T", "running_sum"], [-1 / 3, -2 / 3, -1 / 3, -2 / 3, 0], atol=1e-12
-    )
+    np.testing.assert_allclose(running["T"], [-1 / 3, -2 / 3, -1 / 3, -2 / 3, 0], atol=1e-12)
     terms = terms.set_index("term")
     assert terms.loc["S", "es"] == pytest.approx(3 / 4)
     assert terms.loc["S", "leading_edge"] == "G0"
@@ -119,7 +114,7 @@ def test_a_score_by_hand():
 
 def test_planted_sets_lead_with_the_right_sign(planted):
     genes, collection = planted
-    terms, status, _ = gsea(genes, [collection], **SETTINGS)
+    terms, status = gsea(genes, [collection], **SETTINGS)
     assert set(terms["term"][:2]) == {"UP", "DOWN"}
     nes = terms.set_index("term")["nes"]
     assert nes["UP"] > 2
@@ -136,6 +131,7 @@ def test_threads_and_orders_change_nothing(planted):
     )
     for found in (
         gsea(genes, [collection], **SETTINGS | {"threads": 2}),
+        gsea(genes, [collection], **SETTINGS | {"threads": 3}),
         gsea(genes.sample(frac=1, random_state=1), [backwards], **SETTINGS),
     ):
         for table, reference in zip(found, expected, strict=True):
@@ -150,7 +146,7 @@ def test_the_seed_matters(planted):
 
 def test_permutations_never_show_a_zero(planted):
     genes, collection = planted
-    terms, _, _ = gsea(genes, [collection], **SETTINGS)
+    terms, _ = gsea(genes, [collection], **SETTINGS)
     assert terms["pvalue_is_bound"].any()
     assert terms["fdr_is_bound"].any()
     assert not terms["pvalue_is_bound"].all()
@@ -201,11 +197,10 @@ def test_collections_are_tested_apart(planted):
         Collection(name, "", {term: collection.sets[term] for term in terms})
         for name, terms in (("one", names[:8]), ("two", names[8:]))
     ]
-    terms, status, curves = gsea(genes, parts, **SETTINGS)
+    terms, status = gsea(genes, parts, **SETTINGS)
     apart = pd.concat([gsea(genes, [part], **SETTINGS)[0] for part in parts], ignore_index=True)
     pd.testing.assert_frame_equal(terms, apart)
     assert list(status["collection"]) == ["one", "two"]
-    assert set(curves["term"]) == {"UP", "DOWN"}  # the most significant of both
 
 
 def test_sets_are_tested_by_their_ranked_genes():
@@ -227,49 +222,95 @@ def test_sets_are_tested_by_their_ranked_genes():
         ({"genes": 0}, "not_tested", "no gene of this cell type was tested"),
         ({"sets": {"S": ["g1", "g2", "g3", "g4", "g5"]}}, "no_overlap", "load.symbols"),
         ({"sets": {"S": ["G1", "G2"]}}, "too_few_sets", "no set has 5 to 500 tested genes"),
+        ({"columns": {"log2FoldChange": np.nan}}, "no_sign", "neither raised nor lowered"),
+        ({"columns": {"stat": np.nan}}, "no_sign", "several coefficients at once"),
     ],
 )
 def test_nothing_tested_has_a_reason_and_valid_tables(planted, change, status, reason, tmp_path):
     genes, collection = planted
-    genes = genes.iloc[: change.get("genes", len(genes))]
-    terms, rows, curves = gsea(
-        genes, [collection._replace(sets=change.get("sets", collection.sets))], **SETTINGS
+    genes = genes.iloc[: change.get("genes", len(genes))].assign(**change.get("columns", {}))
+    collection = collection._replace(sets=change.get("sets", collection.sets))
+    terms, rows = over_cell_types(
+        [CellType("b_cell", "B cell", genes)], lambda table: gsea(table, [collection], **SETTINGS)
     )
-    assert rows.loc[0, "status"] == status
+    assert rows.loc[0, ["cell_type", "label", "status"]].tolist() == ["b_cell", "B cell", status]
     assert reason in rows.loc[0, "reason"]
     assert rows.loc[0, "sets_tested"] == 0
-    full, _, full_curves = gsea(planted[0], [collection], **SETTINGS)
     assert terms.empty
-    assert curves.empty
+    words = " ".join(figure(choose(terms, 5), terms, rows, fdr=0.05).texts[0].get_text().split())
+    assert reason.split()[-1] in words
+    full, _ = stacked(planted, {"a": 1.0})
     terms.to_parquet(tmp_path / "empty.parquet", index=False)
     full.to_parquet(tmp_path / "full.parquet", index=False)
     dtypes = [pd.read_parquet(tmp_path / f"{name}.parquet").dtypes for name in ("empty", "full")]
     pd.testing.assert_series_equal(*dtypes)
-    pd.testing.assert_series_equal(curves.dtypes, full_curves.dtypes)
-    words = " ".join(figure(curves, terms, rows).texts[0].get_text().split())
-    assert reason.split()[-1] in words
 
 
 def test_one_usable_collection_is_enough(planted):
     genes, collection = planted
     other = Collection("mouse", "", {"S": ["Isg15", "Ifit1"]})
-    terms, status, _ = gsea(genes, [other, collection], **SETTINGS)
+    terms, status = gsea(genes, [other, collection], **SETTINGS)
     assert list(status["status"]) == ["no_overlap", "tested"]
     assert set(terms["collection"]) == {"planted"}
 
 
-def test_the_figure_draws_the_most_significant_and_is_byte_stable(planted):
+def stacked(planted, signs, parts=1):
+    """Terms and status over cell types whose statistics are those planted times a sign; 0: no gene tested."""
     genes, collection = planted
-    terms, status, curves = gsea(genes, [collection], **SETTINGS)
-    drawn = curves.groupby("term", sort=False)
-    assert list(drawn.groups) == list(terms["term"][:2])
-    for term, curve in drawn:
-        row = terms.set_index("term").loc[term]
-        assert curve["running_sum"].abs().max() == pytest.approx(abs(row["es"]))
-        assert curve["hit"].sum() == row["matched"]
-        assert curve["stat"].is_monotonic_decreasing
+    tables = []
+    for name, sign in signs.items():
+        table = differential(sign * genes["stat"].to_numpy()).iloc[: 600 if sign else 0]
+        tables.append(CellType(name, name.upper(), table))
+    sets = list(collection.sets.items())
+    collections = [Collection(f"part{n}", "", dict(sets[n::parts])) for n in range(parts)]
+    return over_cell_types(tables, lambda table: gsea(table, collections, **SETTINGS))
+
+
+def test_each_cell_type_gets_what_it_would_get_alone(planted):
+    terms, status = stacked(planted, {"a": 1.0, "empty": 0.0, "b": -1.0})
+    assert list(terms["cell_type"].drop_duplicates()) == ["a", "b"]
+    assert list(status["label"]) == ["A", "EMPTY", "B"]
+    assert list(status["status"]) == ["tested", "not_tested", "tested"]
+    alone, _ = stacked(planted, {"b": -1.0})
+    own = terms[terms["cell_type"] == "b"].drop(columns="fdr_all").reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, alone.drop(columns="fdr_all"))
+    assert not own["fdr"].equals(alone["fdr_all"])
+
+
+def test_fdr_all_is_benjamini_hochberg_by_hand_over_types_and_collections(planted):
+    terms, _ = stacked(planted, {"a": 1.0, "b": -1.0}, parts=2)
+    assert terms.groupby(["cell_type", "collection"]).ngroups == 4
+    p = np.sort(terms["pvalue"].to_numpy())
+    by_hand = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1]
+    np.testing.assert_allclose(np.sort(terms["fdr_all"]), np.minimum(by_hand, 1), rtol=1e-12)
+
+
+def test_no_cell_type_gives_empty_tables(planted):
+    terms, status = over_cell_types([], lambda table: gsea(table, [planted[1]], **SETTINGS))
+    assert len(terms) == len(status) == 0
+    full, _ = stacked(planted, {"a": 1.0})
+    assert list(terms.columns) == list(full.columns)
+    assert "no cell type" in figure(choose(terms, 5), terms, status, fdr=0.05).texts[0].get_text()
+
+
+def test_the_figure_shows_the_chosen_sets_in_every_type_and_is_byte_stable(planted):
+    terms, status = stacked(planted, {"a": 1.0, "empty": 0.0, "b": 1.0})
+    drawn = choose(terms, 2)
+    assert drawn[["term", "cell_type"]].to_numpy().tolist() == [
+        ["UP", "a"],
+        ["UP", "b"],
+        ["DOWN", "a"],
+        ["DOWN", "b"],
+    ]
+    axes = figure(drawn, terms, status, fdr=0.05).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["UP", "DOWN"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["A", "EMPTY", "B"]
+    points = axes.collections[0]
+    np.testing.assert_array_equal(points.get_offsets(), [[0, 0], [2, 0], [0, 1], [2, 1]])
+    np.testing.assert_allclose(points.get_array(), drawn["nes"])
     images = []
     for _ in range(2):
         images.append(io.BytesIO())
-        figure(curves, terms, status).savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
+        chart = figure(drawn, terms, status, fdr=0.05)
+        chart.savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()

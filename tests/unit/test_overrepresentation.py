@@ -7,8 +7,8 @@ import gseapy
 import numpy as np
 import pandas as pd
 import pytest
-from _gene_sets import Collection, rank_symbols
-from overrepresentation import enrich, figure, gene_lists, overrepresentation
+from _gene_sets import CellType, Collection, over_cell_types, rank_symbols
+from overrepresentation import choose, enrich, figure, gene_lists, overrepresentation
 from scipy import stats
 
 SETTINGS = {"fdr": 0.05, "min_log2fc": 0.0, "min_genes": 5}
@@ -65,7 +65,7 @@ def test_p_values_are_fishers(planted):
 def test_results_are_gseapys(planted):
     genes, collection = planted
     terms, _ = overrepresentation(genes, [collection], **SETTINGS)
-    listed = gene_lists(rank_symbols(genes), fdr=0.05, min_log2fc=0)
+    listed = gene_lists(rank_symbols(genes), signed=True, fdr=0.05, min_log2fc=0)
     for direction, table in terms.groupby("direction"):
         expected = gseapy.enrich(
             listed[direction], collection.sets, background=genes["symbol"].tolist(), outdir=None, no_plot=True
@@ -110,9 +110,13 @@ def test_lists_hold_significant_changes_the_strongest_first():
         ("H", 3.0, 7.0, 1e-3, np.nan),  # filtered by mean count
     ]
     ranked = rank_symbols(differential(rows))
-    assert gene_lists(ranked, fdr=0.05, min_log2fc=0) == {"up": ["B", "C", "A"], "down": ["E", "D"]}
-    assert gene_lists(ranked, fdr=0.05, min_log2fc=1.0) == {"up": ["B", "A"], "down": ["E", "D"]}
-    assert gene_lists(ranked, fdr=0.05, min_log2fc=2.0) == {"up": ["B"], "down": ["E"]}
+    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=0) == {
+        "up": ["B", "C", "A"],
+        "down": ["E", "D"],
+    }
+    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=1.0) == {"up": ["B", "A"], "down": ["E", "D"]}
+    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=2.0) == {"up": ["B"], "down": ["E"]}
+    assert gene_lists(ranked, signed=False, fdr=0.05, min_log2fc=9) == {"any": ["B", "C", "A", "D", "E"]}
     assert len(ranked) == 7  # all are background
 
 
@@ -150,17 +154,49 @@ def test_a_short_list_is_not_tested(planted):
 )
 def test_nothing_tested_has_a_reason_and_valid_tables(planted, rows, sets, status, tmp_path):
     genes, collection = planted
-    terms, table = overrepresentation(
-        genes.iloc[:rows], [collection._replace(sets=sets or collection.sets)], **SETTINGS
-    )
+    collection = collection._replace(sets=sets or collection.sets)
+    terms, table = stacked({"a": genes.iloc[:rows]}, collection)
     assert table["status"].tolist() == [status, status]
     assert (table["reason"] != "").all()
-    full, _ = overrepresentation(genes, [collection], **SETTINGS)
+    full, _ = stacked({"a": genes}, planted[1])
     terms.to_parquet(tmp_path / "empty.parquet", index=False)
     full.to_parquet(tmp_path / "full.parquet", index=False)
     dtypes = [pd.read_parquet(tmp_path / f"{name}.parquet").dtypes for name in ("empty", "full")]
     pd.testing.assert_series_equal(*dtypes)
-    assert all(axes.texts[0].get_text().startswith("planted: no gene") for axes in figure(terms, table).axes)
+    text = figure(choose(terms, 5), terms, table, fdr=0.05).texts[0].get_text()
+    assert text.startswith("A, planted up: no gene")
+
+
+def stacked(tables, *collections):
+    tested = [CellType(name, name.upper(), genes) for name, genes in tables.items()]
+    return over_cell_types(tested, lambda genes: overrepresentation(genes, list(collections), **SETTINGS))
+
+
+def test_genes_without_a_sign_make_one_list(planted):
+    """A contrast that tests several coefficients at once has no fold change."""
+    genes, collection = planted
+    joint = genes.assign(log2FoldChange=np.nan, stat=genes["stat"] ** 2)
+    terms, status = overrepresentation(joint, [collection], **SETTINGS)
+    assert status[["direction", "status", "list_size"]].to_numpy().tolist() == [["any", "tested", 60]]
+    assert set(terms["direction"]) == {"any"}
+    assert set(terms["term"][:2]) == {"UP", "DOWN"}
+    up = terms.set_index("term").loc["UP"]
+    assert up["pvalue"] == pytest.approx(stats.hypergeom.sf(14, 400, 25, 60))
+
+
+def test_fdr_all_counts_every_row_of_the_contrast(planted):
+    genes, collection = planted
+    other = Collection("other", "", {"S": collection.sets["UP"], "T": collection.sets["RANDOM_1"]})
+    mirrored = genes.assign(stat=-genes["stat"], log2FoldChange=-genes["log2FoldChange"])
+    terms, status = stacked({"a": genes, "none": genes.iloc[:0], "b": mirrored}, collection, other)
+    assert len(terms) == 2 * 2 * (13 + 2)
+    p = np.sort(terms["pvalue"].to_numpy())
+    by_hand = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1]
+    np.testing.assert_allclose(np.sort(terms["fdr_all"]), np.minimum(by_hand, 1), rtol=1e-12)
+    assert list(status["cell_type"].drop_duplicates()) == ["a", "none", "b"]
+    alone, _ = stacked({"b": mirrored}, collection, other)
+    own = terms[terms["cell_type"] == "b"].drop(columns="fdr_all").reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, alone.drop(columns="fdr_all"))
 
 
 def test_collections_are_tested_apart(planted):
@@ -177,13 +213,20 @@ def test_collections_are_tested_apart(planted):
     ]
 
 
-def test_the_figure_is_byte_stable(planted):
+def test_the_figure_shows_each_direction_and_is_byte_stable(planted):
     genes, collection = planted
-    terms, status = overrepresentation(genes, [collection], **SETTINGS)
+    terms, status = stacked({"a": genes, "b": genes}, collection)
+    drawn = choose(terms, 2)
+    assert list(drawn["term"].drop_duplicates()) == ["UP", "DOWN"]  # the most significant on top
     images = []
     for _ in range(2):
         images.append(io.BytesIO())
-        figure(terms, status).savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
+        chart = figure(drawn, terms, status, fdr=0.05)
+        chart.savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()
-    labels = [label.get_text() for label in figure(terms, status).axes[0].get_yticklabels()]
-    assert labels[-1] == "UP"  # the most significant on top
+    up, down, _ = chart.axes
+    assert [axes.get_title() for axes in (up, down)] == ["sets of raised genes", "sets of lowered genes"]
+    assert [label.get_text() for label in up.get_yticklabels()] == ["UP", "DOWN"]
+    assert up.get_ylim()[0] > up.get_ylim()[1]  # the first row on top
+    dots = drawn[drawn["direction"] == "up"]
+    np.testing.assert_allclose(up.collections[0].get_array(), np.log2(dots["odds_ratio"]))

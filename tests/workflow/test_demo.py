@@ -111,8 +111,10 @@ def test_planted_pathways_have_the_planted_sign_and_most_are_significant(results
     planted = effects[effects["pathway"] != ""].groupby(["cell_type", "pathway"])["log2fc_per_decade"].mean()
     assert planted.min() < 0 < planted.max()
     significant = []
+    everything = pd.read_parquet(results / "gsea/age/terms.parquet")
+    assert list(everything["cell_type"].drop_duplicates()) == list(tested["id"])
     for row in tested.itertuples():
-        terms = pd.read_parquet(results / f"gsea/age/{row.id}.parquet").set_index("term")
+        terms = everything[everything["label"] == row.label].set_index("term")
         for pathway, effect in planted.get(row.label, pd.Series(dtype=float)).items():
             assert np.sign(terms.loc[pathway, "nes"]) == np.sign(effect), (row.label, pathway)
             significant.append(terms.loc[pathway, "fdr"] < 0.05)
@@ -121,12 +123,11 @@ def test_planted_pathways_have_the_planted_sign_and_most_are_significant(results
     assert np.mean(significant) > 0.75
 
 
-def test_every_donor_is_predicted_once_per_repeat(results, tested):
-    for identifier in tested["id"]:
-        predictions = pd.read_parquet(results / f"ridge/{identifier}/predictions.parquet")
-        assert (
-            predictions.groupby("repeat")["sample"].nunique() == predictions.groupby("repeat").size()
-        ).all()
+def test_every_sample_is_predicted_once_per_repeat(results, tested):
+    predictions = pd.read_parquet(results / "ridge/predictions.parquet")
+    assert set(predictions["cell_type"]) == set(tested["id"])
+    by_repeat = predictions.groupby(["cell_type", "repeat"])["sample"]
+    assert (by_repeat.nunique() == by_repeat.size()).all()
 
 
 def test_records_and_logs_of_every_job_exist(results):

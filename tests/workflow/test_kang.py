@@ -44,7 +44,8 @@ def test_interferon_genes_lead(results, ids, label):
 
 @pytest.mark.parametrize("label", TESTED)
 def test_interferon_responses_have_the_highest_scores(results, ids, label):
-    terms = pd.read_parquet(results / f"gsea/stim/{ids.loc[label, 'id']}.parquet")
+    terms = pd.read_parquet(results / "gsea/stim/terms.parquet")
+    terms = terms[terms["cell_type"] == ids.loc[label, "id"]]
     assert set(terms.nlargest(2, "nes")["term"]) == INTERFERON
 
 
