@@ -34,8 +34,12 @@ def settings(name):
 
 
 @pytest.fixture(scope="module")
-def audit():
-    done = run("audit", PATH="/nonexistent")  # no sbatch, squeue or sinfo: planning needs no SLURM
+def audit(tmp_path_factory):
+    """The audit where there is no SLURM: nothing on the path but what starts Snakemake."""
+    folder = tmp_path_factory.mktemp("bin")
+    for program in ("bash", "sh", "which"):
+        (folder / program).symlink_to(shutil.which(program))
+    done = run("audit", PATH=str(folder))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

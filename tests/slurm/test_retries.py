@@ -71,10 +71,10 @@ def test_a_mistake_is_submitted_again_but_not_run_again(cluster, ended):
 
 
 def test_no_retry_happens_inside_an_allocation(cluster, ended):
-    """As many SLURM jobs as attempts: the Snakemake inside a job does not repeat what it was granted for."""
+    """The Snakemake inside a SLURM job does not repeat it: each attempt begins once, in a job of its own."""
     for fault in ("hungry", "slow", "cancelled"):
-        submissions = len(cluster.attempts(ended.folder, fault))
-        assert attempts(ended, fault) == [str(number + 1) for number in range(submissions)]
+        begun = attempts(ended, fault)
+        assert len(begun) == len(set(begun)) <= len(cluster.attempts(ended.folder, fault))
 
 
 def test_nothing_half_written_is_left(ended):
