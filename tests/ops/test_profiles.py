@@ -130,6 +130,14 @@ def test_staging_shares_neither_inputs_nor_local_copies():
     assert not {"input-output", "storage-local-copies"} & set(staging["shared-fs-usage"])
 
 
+def test_every_documented_run_names_its_profile():
+    """A flag that lasts belongs into a profile, so nobody is shown a bare run."""
+    for name in ("README.md", "Makefile", "docs/operations.md", "config/README.md"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line.strip().startswith(("snakemake ", "$(BIN)/snakemake ")) and "--lint" not in line:
+                assert "--profile profiles/" in line, f"{name}: {line}"
+
+
 def test_logs_are_never_staged():
     """A job that is killed could not bring its log back; the records of a job lie beside its log."""
     for path in (ROOT / "rules").glob("*.smk"):

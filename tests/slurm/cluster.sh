@@ -4,12 +4,12 @@
 #   cluster.sh down DIR    end every daemon by its pid file
 # DIR holds keys, configuration, state and logs; every user must be able to enter it. One line says what is wrong.
 set -euo pipefail
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]:-.}")" && pwd)
 ACTION=${1:?up or down}
 ROOT=${2:?a folder for keys, state and logs}
 NODES="n1 n2"
 FILES="slurm.conf slurmdbd.conf cgroup.conf"
-CGROUPS=/sys/fs/cgroup
+CGROUPS=${CGROUPS:-/sys/fs/cgroup} # a folder that is not there: memory is enforced without cgroups
 
 die() { echo "slurm cannot be started: $*" >&2; exit 1; }
 
@@ -115,6 +115,7 @@ up() {
     [ "$(id -u)" = 0 ] || die "this needs root"
     mkdir -p "$ROOT"/{etc,munge,pid,log,mysql,state/ctld,state/n1,state/n2}
     install_missing
+    ! pgrep -x slurmctld > /dev/null || alive "$ROOT/pid/slurmctld.pid" slurmctld > /dev/null || die "another one runs"
     check_host
     choose_enforcement
     configure
