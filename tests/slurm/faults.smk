@@ -31,10 +31,10 @@ localrules:
 
 
 rule faults:
+    default_target: True
     """All of them."""
     input:
         expand("<results>/{fault}.txt", fault=FAULTS),
-    default_target: True
 
 
 for name in FAULTS:
