@@ -11,7 +11,7 @@ rule qc:
     log:
         local("<logs>/qc/{shard}.log"),
     benchmark:
-        "<benchmarks>/qc/{shard}.tsv"
+        local("<benchmarks>/qc/{shard}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("qc"),
@@ -35,7 +35,7 @@ rule doublets:
     log:
         local("<logs>/doublets/{shard}.log"),
     benchmark:
-        "<benchmarks>/doublets/{shard}.tsv"
+        local("<benchmarks>/doublets/{shard}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("doublets"),
@@ -63,7 +63,7 @@ rule cells:
     log:
         local("<logs>/cells.log"),
     benchmark:
-        "<benchmarks>/cells.tsv"
+        local("<benchmarks>/cells.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("cells"),

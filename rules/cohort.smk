@@ -12,7 +12,7 @@ rule simulate:
     log:
         local("<logs>/simulate.log"),
     benchmark:
-        "<benchmarks>/simulate.tsv"
+        local("<benchmarks>/simulate.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("simulate"),
@@ -33,7 +33,7 @@ rule fetch:
     log:
         local("<logs>/fetch.log"),
     benchmark:
-        "<benchmarks>/fetch.tsv"
+        local("<benchmarks>/fetch.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("fetch"),
@@ -61,7 +61,7 @@ rule load:
     log:
         local("<logs>/load.log"),
     benchmark:
-        "<benchmarks>/load.tsv"
+        local("<benchmarks>/load.tsv")
     threads: 2
     resources:
         mem_mb=mem_mb("load"),
@@ -85,7 +85,7 @@ rule filter:
     log:
         local("<logs>/filter.log"),
     benchmark:
-        "<benchmarks>/filter.tsv"
+        local("<benchmarks>/filter.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("filter"),

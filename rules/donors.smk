@@ -14,7 +14,7 @@ checkpoint pseudobulk:
     log:
         local("<logs>/pseudobulk.log"),
     benchmark:
-        "<benchmarks>/pseudobulk.tsv"
+        local("<benchmarks>/pseudobulk.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("pseudobulk"),
@@ -41,7 +41,7 @@ rule differential:
     log:
         local("<logs>/differential/{contrast}/{cell_type}.log"),
     benchmark:
-        "<benchmarks>/differential/{contrast}/{cell_type}.tsv"
+        local("<benchmarks>/differential/{contrast}/{cell_type}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("differential"),
@@ -68,7 +68,7 @@ rule synthesis:
     log:
         local("<logs>/synthesis/{contrast}.log"),
     benchmark:
-        "<benchmarks>/synthesis/{contrast}.tsv"
+        local("<benchmarks>/synthesis/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("synthesis"),
@@ -93,7 +93,7 @@ rule composition:
     log:
         local("<logs>/composition/{contrast}.log"),
     benchmark:
-        "<benchmarks>/composition/{contrast}.tsv"
+        local("<benchmarks>/composition/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("composition"),

@@ -15,7 +15,7 @@ rule preprocess:
     log:
         local("<logs>/preprocess.log"),
     benchmark:
-        "<benchmarks>/preprocess.tsv"
+        local("<benchmarks>/preprocess.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("preprocess"),
@@ -40,7 +40,7 @@ rule dimred:
     log:
         local("<logs>/dimred.log"),
     benchmark:
-        "<benchmarks>/dimred.tsv"
+        local("<benchmarks>/dimred.tsv")
     threads: 2
     resources:
         mem_mb=mem_mb("dimred"),
@@ -67,7 +67,7 @@ rule layout:
     log:
         local("<logs>/layout.log"),
     benchmark:
-        "<benchmarks>/layout.tsv"
+        local("<benchmarks>/layout.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("layout"),
@@ -93,7 +93,7 @@ rule cluster:
     log:
         local("<logs>/cluster/resolution_{resolution}.log"),
     benchmark:
-        "<benchmarks>/cluster/resolution_{resolution}.tsv"
+        local("<benchmarks>/cluster/resolution_{resolution}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("cluster"),
@@ -118,7 +118,7 @@ rule markers:
     log:
         local("<logs>/markers.log"),
     benchmark:
-        "<benchmarks>/markers.tsv"
+        local("<benchmarks>/markers.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("markers"),

@@ -14,7 +14,7 @@ rule gsea:
     log:
         local("<logs>/gsea/{contrast}.log"),
     benchmark:
-        "<benchmarks>/gsea/{contrast}.tsv"
+        local("<benchmarks>/gsea/{contrast}.tsv")
     threads: 2
     resources:
         mem_mb=mem_mb("gsea"),
@@ -41,7 +41,7 @@ rule overrepresentation:
     log:
         local("<logs>/overrepresentation/{contrast}.log"),
     benchmark:
-        "<benchmarks>/overrepresentation/{contrast}.tsv"
+        local("<benchmarks>/overrepresentation/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("overrepresentation"),

@@ -14,7 +14,7 @@ rule ridge:
     log:
         local("<logs>/ridge/alpha_{alpha}.log"),
     benchmark:
-        "<benchmarks>/ridge/alpha_{alpha}.tsv"
+        local("<benchmarks>/ridge/alpha_{alpha}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge"),
@@ -44,7 +44,7 @@ rule ridge_summary:
     log:
         local("<logs>/ridge_summary.log"),
     benchmark:
-        "<benchmarks>/ridge_summary.tsv"
+        local("<benchmarks>/ridge_summary.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge_summary"),

@@ -138,11 +138,12 @@ def test_every_documented_run_names_its_profile():
                 assert "--profile profiles/" in line, f"{name}: {line}"
 
 
-def test_logs_are_never_staged():
-    """A job that is killed could not bring its log back; the records of a job lie beside its log."""
+@pytest.mark.parametrize("record", ["log", "benchmark"])
+def test_logs_and_records_are_never_staged(record):
+    """A job that is killed could not bring them back."""
     for path in (ROOT / "rules").glob("*.smk"):
         text = path.read_text()
-        assert text.count("    log:\n") == text.count("    log:\n        local("), path
+        assert text.count(f"    {record}:\n") == text.count(f"    {record}:\n        local("), path
 
 
 def test_no_rule_or_script_names_the_scratch_folder():

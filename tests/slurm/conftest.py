@@ -27,7 +27,14 @@ class Cluster:
 
     def jobs(self, folder: Path) -> pd.DataFrame:
         """One row per job submitted from a folder, by job id; the states of its steps in one column."""
-        asked = ["sacct", "--parsable2", "--allusers", "--units=M", "--starttime=today", f"--format={SACCT}"]
+        asked = [
+            "sacct",
+            "--parsable2",
+            "--allusers",
+            "--units=M",
+            "--starttime=now-1days",
+            f"--format={SACCT}",
+        ]
         text = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         rows = pd.read_csv(io.StringIO(text), sep="|", dtype=str, keep_default_na=False)
         is_step = rows["JobID"].str.contains(".", regex=False)
@@ -59,6 +66,10 @@ class Run(whole_runs.Checkout):
         run = super().create(folder)
         shutil.copy(HERE / "small.yaml", folder / "config/small.yaml")
         return run
+
+    def clone(self, folder: Path) -> "Run":
+        """Copy with results, times and provenance."""
+        return Run(super().clone(folder).folder)
 
     def on_slurm(self, *arguments: str) -> None:
         """Run the small demo on SLURM and keep what Snakemake prints."""

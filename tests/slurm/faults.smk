@@ -48,7 +48,7 @@ for name in FAULTS:
         log:
             local(f"<logs>/{name}.log"),
         benchmark:
-            f"<benchmarks>/{name}.tsv"
+            local(f"<benchmarks>/{name}.tsv")
         threads: 1
         resources:
             mem_mb=mem_mb(name),
