@@ -31,7 +31,6 @@ localrules:
 
 
 rule faults:
-    default_target: True
     """All of them."""
     input:
         expand("<results>/{fault}.txt", fault=FAULTS),
