@@ -17,11 +17,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import yaml
 
-BASES = ["local", "slurm", "ci"]
+BASES = ["local", "slurm", "ci"]  # any other folder beside them is audited as well
 OVERLAYS = {"staging": "slurm"}  # laid over another profile by --workflow-profile
 SHARED = {"rerun-incomplete", "show-failed-logs", "printshellcmds", "latency-wait", "retries", "keep-going"}
 MACHINE = {"cores", "jobs", "executor", "max-jobs-per-timespan", "default-resources"}
@@ -52,19 +54,19 @@ def audit(folder: Path, arguments: list[str]) -> dict:
     Returns shared (key: value), differing (key: {profile: value}), single ({profile: {key: value}}), plans
     ({profile: {jobs, digest, rules_not_planned}}) and problems, one line each.
     """
-    texts = {name: (folder / name / "config.yaml").read_text() for name in [*BASES, *OVERLAYS]}
+    found = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
+    bases = BASES + [name for name in found if name not in BASES and name not in OVERLAYS]
+    texts = {name: (folder / name / "config.yaml").read_text() for name in [*bases, *OVERLAYS]}
     settings = {name: yaml.safe_load(text) for name, text in texts.items()}
     problems = [problem for name in settings for problem in faults(name, settings[name], texts[name])]
-    routes = {name: [folder / name] for name in BASES}
+    routes = {name: [folder / name] for name in bases}
     routes |= {name: [folder / base, folder / name] for name, base in OVERLAYS.items()}
-    plans, refused = {}, []
-    for name, route in routes.items():
-        try:
-            plans[name] = planned(route, arguments)
-        except RuntimeError as error:
-            refused.append(f"{name}: cannot be planned: {error}")
+    with ThreadPoolExecutor(2) as pool:  # each plan is a process of its own
+        made = dict(zip(routes, pool.map(planned, routes.values(), repeat(arguments)), strict=True))
+    plans = {name: plan for name, plan in made.items() if isinstance(plan, dict)}
+    refused = [f"{name}: cannot be planned: {plan}" for name, plan in made.items() if name not in plans]
     problems += [*refused, *differences(plans)]
-    return compare({name: settings[name] for name in BASES}) | {
+    return compare({name: settings[name] for name in bases}) | {
         "overlays": {name: settings[name] for name in OVERLAYS},
         "plans": {name: summary(plan) for name, plan in plans.items()},
         "problems": problems,
@@ -78,7 +80,7 @@ def faults(name: str, settings: dict, text: str) -> Iterator[str]:
         yield f"{name}: {key} is no policy; a profile may hold {', '.join(sorted(allowed))}"
     for key in sorted(set(settings.get("default-resources", {})) - RESOURCES):
         yield f"{name}: default-resources.{key} is not one of {', '.join(sorted(RESOURCES))}"
-    if name in BASES:
+    if name not in OVERLAYS:
         for key in sorted(SHARED - settings.keys()):
             yield f"{name}: {key} is missing; every profile states it"
     for number, line in enumerate(text.splitlines(), start=1):
@@ -104,13 +106,13 @@ def compare(settings: dict[str, dict]) -> dict:
     }
 
 
-def planned(route: list[Path], arguments: list[str]) -> dict:
-    """The plan under a profile and its overlay, from a process of its own; raises RuntimeError."""
+def planned(route: list[Path], arguments: list[str]) -> dict | str:
+    """The plan under a profile and its overlay, or the last line of what says why there is none."""
     environment = {"SCRATCH": "scratch"} | os.environ  # a plan needs the name of a folder, not the folder
     command = [sys.executable, __file__, "plan", *map(str, route), "--", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or "no plan").splitlines()[-1])
+        return (done.stderr.strip() or "no reason given").splitlines()[-1]
     return json.loads(done.stdout)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,20 +84,21 @@ class Run(whole_runs.Checkout):
     def submitted(self) -> pd.DataFrame:
         """What Snakemake says that it submitted: rule, threads and resources by SLURM's job id."""
         facts, rows = {}, {}
-        blocks = re.split(r"\n(?=(?:rule|checkpoint) \w+:\n)", self.printed())
-        for block in blocks[1:]:
+        announced = r"^(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)"
+        sent = r"^Job (\d+) has been submitted with SLURM jobid (\d+)"
+        for found in re.finditer(f"{announced}|{sent}", self.printed(), flags=re.MULTILINE):
+            rule, block, jobid, slurm = found.groups()
+            if slurm:
+                rows[slurm] = facts[jobid]
+                continue
             told = dict(re.findall(r"^    (\w+): (.*)$", block, flags=re.MULTILINE))
             resources = dict(pair.split("=", 1) for pair in told["resources"].split(", "))
             facts[told["jobid"]] = {
-                "rule": block.split()[1].rstrip(":"),
+                "rule": rule,
                 "threads": int(told.get("threads", 1)),
                 "mem_mb": int(resources["mem_mb"]),
                 "runtime": int(resources["runtime"]),
             }
-        for jobid, slurm in re.findall(
-            r"Job (\d+) has been submitted with SLURM jobid (\d+)", self.printed()
-        ):
-            rows[slurm] = facts[jobid]
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def records(self) -> list[dict]:
@@ -144,8 +146,9 @@ def faults(cluster, tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
         yield run, process
-        process.terminate()
-        process.wait(60)
+        if process.poll() is None:  # the tests that wait for its end were not asked for, or failed
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
 
 
 @pytest.fixture(scope="session")
