@@ -50,8 +50,9 @@ def test_a_job_out_of_time_gets_more_time(cluster, ended):
 def test_a_job_out_of_memory_gets_more_memory(cluster, ended):
     jobs = cluster.attempts(ended.folder, "hungry")
     assert len(jobs) == 2
-    assert jobs["State"].iloc[0] in ("FAILED", "OUT_OF_MEMORY", "CANCELLED by 0")
-    assert "OUT_OF_ME" in jobs["steps"].iloc[0] or "oom" in ended.printed().lower()
+    # cgroups leave their word in the state of a step, SLURM's accounting leaves it in the log of the job
+    printed = (ended.folder / f".snakemake/slurm_logs/rule_hungry/{jobs.index[0]}.log").read_text()
+    assert "OUT_OF_MEMORY" in jobs["steps"].iloc[0] or "exceeded memory limit" in printed
     assert jobs["State"].iloc[1] == "COMPLETED"
     assert list(jobs["mem_mb"]) == [700, 1400]
     assert (ended.folder / "results/hungry.txt").read_text() == f"{700 * 2**20} bytes"
