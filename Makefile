@@ -29,11 +29,17 @@ sweep: ARGS ?= --configfile config/sweep.yaml
 sweep: env ## run the variants of a config and compare their answers, ARGS="--configfile config/sweep.yaml"
 	$(BIN)/python ops/sweep.py $(ARGS)
 
-test: test-unit ## the whole test suite
-	$(BIN)/python -m pytest --ignore tests/unit
+test: test-unit ## the whole test suite, but for test-slurm
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm
 
 test-unit: env ## its fast part, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
+
+test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)
+	$(BIN)/python -m pytest -s --durations 5 tests/slurm
+
+profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
+	$(BIN)/python ops/profiles.py audit
 
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .

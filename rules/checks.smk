@@ -153,6 +153,18 @@ def check_baselines(target, baselines):
             )
 
 
+def check_scratch():
+    """A variable of a scratch folder that is not set would become a folder of that name on the shared disk."""
+    for prefix in ("local_storage_prefix", "remote_job_local_storage_prefix"):
+        path = os.path.expandvars(str(getattr(workflow.storage_settings, prefix)))
+        unset = re.findall(r"\$\{?(?!SLURM_)\w+", path)  # SLURM sets its own on the node
+        refuse(
+            unset,
+            f"{prefix.replace('_', '-')}: {' '.join(unset)} in {path} is not set; export it, or use a path",
+        )
+
+
+check_scratch()
 check_names()
 if config["ridge"]["target"]:
     check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])

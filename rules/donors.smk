@@ -12,9 +12,9 @@ checkpoint pseudobulk:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
     log:
-        "<logs>/pseudobulk.log",
+        local("<logs>/pseudobulk.log"),
     benchmark:
-        "<benchmarks>/pseudobulk.tsv"
+        local("<benchmarks>/pseudobulk.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("pseudobulk"),
@@ -35,9 +35,9 @@ rule contrasts:
     output:
         cell_types="<results>/contrasts/{contrast}.tsv",
     log:
-        "<logs>/contrasts/{contrast}.log",
+        local("<logs>/contrasts/{contrast}.log"),
     benchmark:
-        "<benchmarks>/contrasts/{contrast}.tsv"
+        local("<benchmarks>/contrasts/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("contrasts"),
@@ -66,9 +66,9 @@ rule differential:
         pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
         dispersions="<results>/differential/{contrast}/{cell_type}.dispersions.png",
     log:
-        "<logs>/differential/{contrast}/{cell_type}.log",
+        local("<logs>/differential/{contrast}/{cell_type}.log"),
     benchmark:
-        "<benchmarks>/differential/{contrast}/{cell_type}.tsv"
+        local("<benchmarks>/differential/{contrast}/{cell_type}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("differential"),
@@ -94,9 +94,9 @@ rule synthesis:
         genes="<results>/synthesis/{contrast}/genes.tsv",
         heatmap="<results>/synthesis/{contrast}/heatmap.png",
     log:
-        "<logs>/synthesis/{contrast}.log",
+        local("<logs>/synthesis/{contrast}.log"),
     benchmark:
-        "<benchmarks>/synthesis/{contrast}.tsv"
+        local("<benchmarks>/synthesis/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("synthesis"),
@@ -119,9 +119,9 @@ rule composition:
         status="<results>/composition/{contrast}/status.tsv",
         figure="<results>/composition/{contrast}/odds_ratios.png",
     log:
-        "<logs>/composition/{contrast}.log",
+        local("<logs>/composition/{contrast}.log"),
     benchmark:
-        "<benchmarks>/composition/{contrast}.tsv"
+        local("<benchmarks>/composition/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("composition"),

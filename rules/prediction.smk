@@ -16,9 +16,9 @@ rule ridge:
         coefficients="<results>/ridge/alpha_{alpha}/coefficients.parquet",
         null="<results>/ridge/alpha_{alpha}/null.parquet",
     log:
-        "<logs>/ridge/alpha_{alpha}.log",
+        local("<logs>/ridge/alpha_{alpha}.log"),
     benchmark:
-        "<benchmarks>/ridge/alpha_{alpha}.tsv"
+        local("<benchmarks>/ridge/alpha_{alpha}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge"),
@@ -42,9 +42,9 @@ rule baselines:
         predictions="<results>/baselines/predictions.parquet",
         features="<results>/baselines/features.tsv",
     log:
-        "<logs>/baselines.log",
+        local("<logs>/baselines.log"),
     benchmark:
-        "<benchmarks>/baselines.tsv"
+        local("<benchmarks>/baselines.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("baselines"),
@@ -79,9 +79,9 @@ rule ridge_summary:
         alphas="<results>/ridge/alphas.png",
         figure="<results>/ridge/predictions.png",
     log:
-        "<logs>/ridge_summary.log",
+        local("<logs>/ridge_summary.log"),
     benchmark:
-        "<benchmarks>/ridge_summary.tsv"
+        local("<benchmarks>/ridge_summary.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge_summary"),

@@ -79,9 +79,9 @@ rule stability:
         table="<results>/sweep/stability.tsv",
         figure="<results>/sweep/stability.png",
     log:
-        "<logs>/stability.log",
+        local("<logs>/stability.log"),
     benchmark:
-        "<benchmarks>/stability.tsv"
+        local("<benchmarks>/stability.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("stability"),
