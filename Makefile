@@ -6,6 +6,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
 .PHONY: help env run test test-unit lint format lock config-readme oracle bench bench-growth bench-peer
+.PHONY: cost doctor incident
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -30,6 +31,17 @@ test: test-unit ## the whole test suite
 
 test-unit: env ## its fast part, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
+
+cost: env ## where the last run's time went, per rule; which requests are far from use
+	$(BIN)/python ops/cost.py $(ARGS)
+
+export CONFIG PROFILE SCRATCH TARGET SYMPTOM # the scripts read them: no shell sees what is in them
+
+doctor: env ## is everything there? CONFIG=my.yaml PROFILE=profiles/slurm SCRATCH=/scratch
+	$(BIN)/python ops/doctor.py
+
+incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was seen"
+	$(BIN)/python ops/incident.py
 
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
