@@ -331,14 +331,14 @@ def read_yaml(path: Path) -> dict:
 def main():
     """Run all checks and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--configfile", nargs="*", default=[], help="overlays, as for Snakemake")
-    parser.add_argument("--profile", default="profiles/local")
-    parser.add_argument("--scratch", default="", help="a folder for temporary files, instead of TMPDIR")
+    told = os.environ  # `make doctor CONFIG=...`
+    overlays = told.get("CONFIG", "").split()
+    parser.add_argument("--configfile", nargs="*", default=overlays, help="overlays, as for Snakemake")
+    parser.add_argument("--profile", default=told.get("PROFILE") or "profiles/local")
+    parser.add_argument("--scratch", default=told.get("SCRATCH", ""), help="temporary files, not TMPDIR")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     given = parser.parse_args()
-    options = read_options(
-        Path.cwd(), [name for name in given.configfile if name], given.profile, given.scratch
-    )
+    options = read_options(Path.cwd(), given.configfile, given.profile, given.scratch)
     findings = []
     for check in CHECKS:
         # without a config that holds, what follows from it cannot be judged

@@ -1,8 +1,8 @@
 """Collect what is known about a run that failed or is slow, without changing anything: an incident bundle.
 
-    python ops/incident.py --target TARGET --symptom "what was seen" [--configfile ...] [--profile ...]
+    python ops/incident.py --target TARGET --symptom "what was seen" [--configfile C] [--profile P]
 
-Without options, TARGET, SYMPTOM, CONFIG and PROFILE are taken from the environment, where no shell reads them.
+TARGET, SYMPTOM, CONFIG and PROFILE may come by the environment instead, where no shell reads them.
 The bundle is a new folder incidents/<time>/ (git ignores it). Snakemake is only asked: dry-run, summary,
 changes. `--ended` is what rules/ending.smk calls after a failed run: the same without those questions, for
 which Snakemake would have to plan again; the note names the command that adds them.

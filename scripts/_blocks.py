@@ -7,6 +7,7 @@ more pass over the file per `PASS_BLOCKS` blocks. Values keep the type that they
 
 import contextlib
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,6 +20,8 @@ from _job import CorruptedInput, InputError
 from scipy.sparse import csr_array
 
 PASS_BLOCKS = 16  # blocks that are put in order together when the input is ordered by gene; 8 bytes a value
+
+MISSING_PART = re.compile("unable to .*open|can't .*open", flags=re.IGNORECASE)  # h5py's words
 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, column, value
 
@@ -53,6 +56,10 @@ def hdf5(path: Path) -> Iterator[h5py.File]:
             if error.errno:
                 raise
             raise CorruptedInput(f"{path}: damaged ({error}); get the file again") from error
+        except KeyError as error:  # h5py's, for a dataset or an attribute; any other is a fault of ours
+            if not MISSING_PART.search(str(error)):
+                raise
+            raise CorruptedInput(f"{path}: a part is missing ({error}); get the file again") from error
 
 
 def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:

@@ -66,7 +66,10 @@ def open_cohort(
 
 def _sheet(sheet: Path) -> dict[Path, tuple[str, dict]]:
     """File or folder -> (name, the row's columns) of a TSV whose paths are relative to itself."""
-    table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
     if "path" not in table or table.empty:
         raise InputError(
             f"{sheet}: {len(table)} rows, columns {_listed(table)}; needs a column 'path', a row a file"

@@ -118,8 +118,9 @@ def _write(path, facts):
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
         os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # the disk may be full, and the log on it
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be full, and the log on it
             print(f"no performance record: {error}", file=sys.stderr)
 
 
