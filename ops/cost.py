@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
 from jobs import collect
 from measure import text
 
+LOG_RESOLUTION_S = 1.0  # Snakemake's log has whole seconds, so a shorter queueing cannot be told
 CLASSES = ["planning", "queueing", "startup", "io", "computing", "idle"]
 MARGIN = 1.3  # of a proposed request over the largest use
 LEAST_MB, LEAST_MINUTES = 500, 10  # no smaller request is proposed
@@ -71,7 +72,8 @@ def split(jobs: pd.DataFrame, handed: dict) -> pd.DataFrame:
     """The jobs with their core seconds of queueing, startup, io, computing and idle."""
     jobs = jobs.copy()
     asked = [handed.get(key) for key in zip(jobs["rule"], jobs["wildcards"], strict=True)]
-    waited = (jobs["began"] - pd.Series(asked, index=jobs.index, dtype=float)).clip(lower=0).fillna(0)
+    waited = jobs["began"] - pd.Series(asked, index=jobs.index, dtype=float) - LOG_RESOLUTION_S
+    waited = waited.clip(lower=0).fillna(0)
     cpu = (jobs["cpu_s"] - jobs["overhead_cpu_s"]).clip(lower=0)
     room = jobs["threads"] * jobs["work_s"]
     waiting = jobs["core_wait_s"].fillna(0) * (jobs["work_s"] / jobs["block_s"]).fillna(0)  # imports wait too

@@ -6,7 +6,6 @@ of its processor time, so that a busy machine does not move every kill into the 
 
 import collections
 import hashlib
-import importlib.util
 import json
 import os
 import signal
@@ -17,35 +16,13 @@ from pathlib import Path
 from random import Random
 
 import psutil
-import pytest
-import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = 20261121
 KILLS_PER_JOB = 3
 WANTED = 50
-TINY = {
-    "simulate": {"donors": 12, "cells_per_donor": 60, "genes": 500, "small_donors": 0, "age_genes": 10}
-    | {"pathway_genes": 12},
-    "filter": {"min_cells_per_sample": 5, "min_cells_per_type": 100, "min_cells_in_type": 2},
-    "preprocess": {"min_cells_per_batch": 20, "n_top_genes": 100, "n_comps": 10},
-    "cluster": {"resolution": [0.5]},
-    "pseudobulk": {"min_cells": 3, "min_samples": 10},
-    "gsea": {"permutation_num": 20, "min_size": 5},
-    "ridge": {"alpha": [1], "folds": 2, "repeats": 1, "inner_folds": 2},
-}
 OWN = ("logs", "benchmarks", "run")  # of results: differ from run to run
-COMMAND = [sys.executable, "-m", "snakemake", "--profile", "profiles/ci", "--configfile", "tiny.yaml"]
-
-
-def checkout(folder):
-    """A copy of the project with the tiny demo's config."""
-    spec = importlib.util.spec_from_file_location("copies", ROOT / "tests/workflow/conftest.py")
-    copies = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copies)
-    copy = copies.Checkout.create(folder)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    return copy
+COMMAND = [sys.executable, "-m", "snakemake", "--profile", "profiles/ci"]
 
 
 def digests(folder):
@@ -144,16 +121,11 @@ def _in_session(session):
             continue
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    copy = checkout(tmp_path_factory.mktemp("undisturbed") / "scohort")
-    copy.snakemake("--profile", "profiles/ci", "--configfile", "tiny.yaml")
-    return copy
-
-
-def test_whatever_is_killed_or_stopped_the_outputs_are_those_of_an_undisturbed_run(undisturbed, tmp_path):
-    reference = digests(undisturbed.folder)
-    runs = Runs(checkout(tmp_path / "scohort").folder, reference)
+def test_whatever_is_killed_or_stopped_the_outputs_are_those_of_an_undisturbed_run(
+    tiny_run, new_tiny, tmp_path
+):
+    reference = digests(tiny_run.folder)
+    runs = Runs(new_tiny(tmp_path / "scohort").folder, reference)
     run = runs.start("--retries", "7")
     runs.disturb(run, until=12)
     runs.stop(run, signal.SIGKILL)
@@ -205,15 +177,15 @@ done
 """
 
 
-def test_a_full_disk_fails_clearly_and_leaves_no_partial_file(undisturbed, tmp_path):
+def test_a_full_disk_fails_clearly_and_leaves_no_partial_file(tiny_run, new_tiny, tmp_path):
     """The results are on a disk of some hundred kilobytes, which grows until they fit."""
-    reference = digests(undisturbed.folder)
-    copy = checkout(tmp_path / "scohort")
+    reference = digests(tiny_run.folder)
+    copy = new_tiny(tmp_path / "scohort")
     (copy.folder / "results").mkdir()
-    need = sum((undisturbed.folder / "results" / path).stat().st_size for path in reference
+    need = sum((tiny_run.folder / "results" / path).stat().st_size for path in reference
                if path.startswith(("simulate/", "load/"))) // 1024  # fmt: skip
     simulated = sum(
-        (undisturbed.folder / "results" / path).stat().st_size
+        (tiny_run.folder / "results" / path).stat().st_size
         for path in reference
         if path.startswith("simulate/")
     )

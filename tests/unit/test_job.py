@@ -52,8 +52,7 @@ with job(snakemake) as out:
         time.sleep(0.5)
     if how == "no record":
         os.unlink("results/benchmarks/deep/step.perf.json")
-        os.rmdir("results/benchmarks/deep")
-        open("results/benchmarks/deep", "w").close()
+        os.mkdir("results/benchmarks/deep/step.perf.json")
     if how == "crash":
         raise KeyError("no such thing")
     if how == "unwritten":
@@ -204,9 +203,9 @@ def test_imports_within_main_are_told_apart(folder):
 
 
 def test_recording_never_fails_a_job(folder):
-    outcome = run(folder, "no record")
+    assert run(folder, "no record").returncode == 0
     assert "no performance record" in (folder / "results/logs/deep/step.log").read_text()
-    assert (folder / "results/one.txt").read_text() == "whole", outcome.stdout
+    assert (folder / "results/one.txt").read_text() == "whole"
 
 
 def test_an_output_that_was_not_written_fails_and_renames_none(folder):

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,9 +64,7 @@ def cohort(counts=None, index=None, genes=None, **columns):
     genes = [f"ENSG{number:011d}" for number in range(30)] if genes is None else genes
     texts = {name: object for name in ("donor_id", "cell_type", "sex") if obs[name].dtype != np.int64}
     data = ad.AnnData(counts, obs=obs.astype(texts))
-    with warnings.catch_warnings():  # that names repeat is what some tests are about
-        warnings.filterwarnings("ignore", "(Observation|Variable) names are not unique")
-        data.obs_names, data.var_names = obs.index.astype(object), pd.Index(genes, dtype=object)
+    data.obs_names, data.var_names = obs.index.astype(object), pd.Index(genes, dtype=object)
     data.var["feature_name"] = pd.Series(genes, index=data.var_names, dtype=object)
     return data
 
@@ -221,6 +218,7 @@ def run_load(path, **settings):
     return load_step.load([str(path)], out, block_values=1000, **given)
 
 
+@pytest.mark.filterwarnings("ignore:(Observation|Variable) names are not unique")  # what two are about
 @pytest.mark.parametrize("name", COHORTS)
 def test_a_poisoned_cohort_is_refused_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
