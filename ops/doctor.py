@@ -7,6 +7,7 @@ when there is a fault. Nothing is changed; the probes of folders that are writte
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -265,7 +266,8 @@ def writable(check: str, folder: Path, remedy: str) -> Iterator[Finding]:
         probe.rename(probe.with_suffix(".renamed"))
         probe.with_suffix(".renamed").unlink()
     except OSError as error:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
         yield Finding(check, "FAULT", f"{folder} cannot be written: {error.strerror}", remedy)
     else:
         yield Finding(check, "ok", f"{folder} can be written")

@@ -3,7 +3,7 @@ import subprocess
 from datetime import UTC, datetime
 
 for helper in ("_failures", "_ending"):
-    sys.path.insert(0, str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
+    sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
 import _ending
 
 STARTED = datetime.now(UTC).isoformat()

@@ -14,7 +14,8 @@ from _failures import classify
 
 STATE = re.compile(r"SLURM-job '(\d+)' failed[^']*SLURM status is: '(\w+)'")
 ERROR = re.compile(r"^Error in rule (\w+):\n((?: {4}.*\n?)+)", flags=re.MULTILINE)
-FIELD = re.compile(r"^ {4}(log|wildcards|external_jobid): (.*)$", flags=re.MULTILINE)
+FIELD = re.compile(r"^ {4}(log|external_jobid): (.*)$", flags=re.MULTILINE)
+LOG = re.compile(r"(?:^|/)logs/(.*?)\.log")
 
 
 def gather(results: Path, since: str, printed: str) -> list[dict]:
@@ -22,19 +23,20 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
 
     since: when the run started, ISO 8601 in UTC. printed: Snakemake's log.
     """
-    noted, jobs = [], set()
-    for path in sorted((results / "benchmarks").rglob("*.failures.jsonl")):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        noted += [record for record in records if record["timestamp"] >= since]
-        jobs |= {_key(record) for record in records if record["timestamp"] >= since}
+    noted, jobs, benchmarks = [], set(), results / "benchmarks"
+    for path in sorted(benchmarks.rglob("*.failures.jsonl")):
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        found = [record for record in found if record["timestamp"] >= since]
+        noted += found
+        jobs |= {_job(path, benchmarks, ".failures.jsonl")} if found else set()
     states = dict(STATE.findall(printed))
-    for path in sorted((results / "benchmarks").rglob("*.perf.json")):
-        record = json.loads(path.read_text())
+    for path in sorted(benchmarks.rglob("*.perf.json")):
+        record, job = json.loads(path.read_text()), _job(path, benchmarks, ".perf.json")
         if record["status"] == "running" and record["start_time"] >= since:
-            log = results / "logs" / path.relative_to(results / "benchmarks")
-            noted.append(_killed(record, states, log.with_name(path.name.replace(".perf.json", ".log"))))
-            jobs.add(_key(record))
-    noted += [error for error in _errors(printed, states) if _key(error) not in jobs]
+            noted.append(_killed(record, states, results / "logs" / f"{job}.log"))
+            jobs.add(job)
+    errors = _errors(printed, states)
+    noted += [failure for job, failure in errors.items() if job not in jobs]
     noted.sort(key=lambda record: record["timestamp"])
     (results / "run").mkdir(parents=True, exist_ok=True)
     (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
@@ -42,8 +44,9 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
     return noted
 
 
-def _key(record: dict) -> tuple:
-    return record["task_name"], tuple(sorted(record["wildcards"].items()))
+def _job(path: Path, benchmarks: Path, suffix: str) -> str:
+    """A job by its place among the benchmarks, which is that of its log among the logs: `qc/01`."""
+    return str(path.relative_to(benchmarks)).removesuffix(suffix)
 
 
 def _killed(record: dict, states: dict[str, str], log: Path) -> dict:
@@ -60,17 +63,17 @@ def _killed(record: dict, states: dict[str, str], log: Path) -> dict:
     }
 
 
-def _errors(printed: str, states: dict[str, str]) -> list[dict]:
-    """One failure per job that Snakemake reports as failed."""
+def _errors(printed: str, states: dict[str, str]) -> dict[str, dict]:
+    """The last failure of each job that Snakemake reports as failed; it does not print wildcards."""
     found = {}
     for rule, block in ERROR.findall(printed):
         fields = dict(FIELD.findall(block))
-        pairs = [pair.split("=", 1) for pair in fields.get("wildcards", "").split(", ") if "=" in pair]
+        job = LOG.search(fields.get("log", ""))
         diagnosis = classify(state=states.get(fields.get("external_jobid", ""), ""), text=block)
-        said = f"{diagnosis.evidence}: ended before its script began; see {fields.get('log', 'the log')}"
-        failure = _failure(rule, dict(pairs), diagnosis, said)
-        found[_key(failure)] = failure
-    return list(found.values())
+        log = fields.get("log", "Snakemake's log").split(" (")[0]
+        said = f"{diagnosis.evidence}: ended before its script began; see {log}"
+        found[job.group(1) if job else rule] = _failure(rule, {}, diagnosis, said)
+    return found
 
 
 def _failure(rule, wildcards, diagnosis, evidence):

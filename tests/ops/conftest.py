@@ -1,4 +1,4 @@
-"""A tiny demo for the tests of operations: a copy of the project whose config is small, and one finished run."""
+"""A tiny demo for the tests of operations: a copy of the project with a small config, and a finished run."""
 
 import importlib.util
 import os

@@ -128,7 +128,9 @@ def test_a_cohort_that_is_cut_off(options):
 def test_more_memory_and_disk_than_there_is(options, monkeypatch):
     monkeypatch.setattr(doctor, "cohort_mb", lambda _: 10_000_000)
     (fault,) = faults(doctor.memory, options)
-    assert "preprocess will ask for 30,001,500 MB" in fault.found
+    # two shards of 5,000,000 MB: 1200 + 8 x 5,000,000
+    assert "qc will ask for 40,001,200 MB" in fault.found
+    assert fault.remedy == "raise load.shards"
     (fault,) = faults(doctor.disk, options)
     assert "about 30,000,500 needed" in fault.found
 
