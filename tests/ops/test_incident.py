@@ -211,3 +211,18 @@ def test_no_profile_and_no_command_keeps_poison_or_drops_provenance():
         if f"--{option}" in line or re.match(rf"\s*{option}\s*:", line)
     ]
     assert found == []
+
+
+def test_a_failed_run_makes_its_own_bundle(new_tiny, tmp_path):
+    copy = new_tiny(tmp_path / "scohort")
+    (copy.folder / "overlay.yaml").write_text("load: {shards: 20}\n")
+    done = copy.attempt("--profile", "profiles/local", "--configfile", "overlay.yaml")
+    assert done.returncode != 0
+    assert (
+        "1 failure of category configuration:\n  load, attempt 1: InputError: load.shards: 20" in done.stdout
+    )
+    assert "incident: semantics: load failed with configuration" in done.stdout
+    folder = copy.folder / re.search(r"incident bundle: (.*)/note\.md", done.stdout).group(1)
+    assert "Not asked here" in (folder / "note.md").read_text()
+    assert "set load.shards lower" in (folder / "logs/load.log").read_text()
+    assert (folder / "snakemake.log").exists()
