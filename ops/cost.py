@@ -28,6 +28,7 @@ from measure import text
 LOG_RESOLUTION_S = 1.0  # Snakemake's log has whole seconds, so a shorter queueing cannot be told
 CLASSES = ["planning", "queueing", "startup", "io", "computing", "idle"]
 MARGIN = 1.3  # of a proposed request over the largest use
+CROWDED = 0.5  # of the time of start-up and imports, which compute nearly all of it on a free machine
 LEAST_MB, LEAST_MINUTES = 500, 10  # no smaller request is proposed
 STAMP = r"\[(\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4})\]\n"
 HANDED = re.compile(STAMP + r"(?:local)?(?:rule|checkpoint) (\w+):\n((?: {4}.*\n)+)")
@@ -110,6 +111,7 @@ def report(jobs: pd.DataFrame, run: dict, cores: int | None) -> dict:
         "dominant": verdict,
         "evidence": evidence,
         "advice": ADVICE[verdict],
+        "startup_on_core": round(float(jobs["overhead_cpu_s"].sum() / max(jobs["startup_s"].sum(), 1e-9)), 2),
         "tiny": tiny(rules),
         "requests": requests(jobs),
         "rules": rules.round(2).to_dict("records"),
@@ -190,7 +192,7 @@ def requests(jobs: pd.DataFrame) -> list[dict]:
 
 
 def printed(facts: dict) -> str:
-    """The report for the terminal."""
+    """The report for the terminal: table, verdict, and what deserves attention."""
     rules = pd.DataFrame(facts["rules"])[["rule", "jobs", *CLASSES[1:], "peak_mb"]]
     total = {"rule": "all", "jobs": facts["jobs"], **{name: facts["seconds"][name] for name in CLASSES[1:]}}
     table = pd.concat([rules, pd.DataFrame([total | {"peak_mb": rules["peak_mb"].max()}])], ignore_index=True)
@@ -204,6 +206,11 @@ def printed(facts: dict) -> str:
         f"dominant: {facts['dominant']}: {facts['evidence']}",
         f"what helps: {facts['advice']}",
     ]
+    if facts["startup_on_core"] < CROWDED:
+        lines.append(
+            f"crowded: start-up and imports had a core for {facts['startup_on_core']:.0%} of their time; "
+            "something else keeps the cores or the disk busy"
+        )
     for row in facts["tiny"]:
         lines.append(
             f"shorter than their overhead: {row['jobs']} jobs of {row['rule']}, {row['work_s']} s of work "

@@ -21,7 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LINES = 200  # of the end of each log
+MANY = 50  # tiny jobs that are an incident; a small demo has fewer
 SHOWN = 40  # files, rules or failures named in the note
+JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) \w+:\n((?: {4}.*\n)+)", flags=re.MULTILINE)
 QUESTIONS = {
     "symptom.txt": "What was seen, when, on which target?",
     "dryrun.txt": "What would run now for that target, and why?",
@@ -69,12 +71,20 @@ def planned(dryrun: str) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[0] != "total"}
 
 
-def changes(asker: Asker) -> dict[str, list[str]]:
-    """Outputs made with other code, params or input, by Snakemake's text: its status is 0 either way."""
-    found = {}
-    for kind in ("code", "params", "input"):
+def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
+    """Outputs made with other code, params or input. Of Snakemake only what it prints counts, not its status.
+
+    Params are read from the reasons of the dry-run: `--list-changes params` of Snakemake 9.27 names an output
+    of every job, whether its params have changed or not.
+    """
+    found = {"code": [], "params": [], "input": []}
+    for kind in ("code", "input"):
         lines = asker.ask("--list-changes", kind).splitlines()
         found[kind] = sorted(line for line in lines if line and not line.startswith(("Config file", "Using")))
+    for block in JOB.findall(dryrun):
+        fields = dict(re.findall(r"^ {4}(output|reason): (.*)$", block, flags=re.MULTILINE))
+        if "Params have changed" in fields.get("reason", ""):
+            found["params"] += fields.get("output", "").split(", ")
     return found
 
 
@@ -165,8 +175,8 @@ def classify(facts: dict) -> list[tuple[str, str, str]]:
             ("semantics", f"made with other {counts}", "is the change meant? then rerun; else undo it")
         )
     tiny = facts["cost"].get("tiny", [])
-    if facts["cost"].get("dominant") == "startup" and tiny:
-        jobs = sum(row["jobs"] for row in tiny)
+    jobs = sum(row["jobs"] for row in tiny)
+    if facts["cost"].get("dominant") == "startup" and jobs >= MANY:
         found.append(
             ("too many tiny jobs", f"{jobs} jobs are shorter than their start-up", facts["cost"]["advice"])
         )
@@ -181,7 +191,7 @@ def note(facts: dict, options: argparse.Namespace) -> str:
         f"- {kind}: {', '.join(paths[:SHOWN]) or 'nothing'}" for kind, paths in facts["changes"].items()
     )
     failures = "\n".join(
-        f"- {f['task_name']} {' '.join(f['wildcards'].values())}, attempt {f['attempt']}: "
+        f"- {' '.join([f['task_name'], *f['wildcards'].values()])}, attempt {f['attempt']}: "
         f"{f['category']} ({f['evidence']})"
         for f in facts["failures"][:SHOWN]
     )
@@ -244,7 +254,7 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
         "time": folder.name,
         "asked": not options.ended,
         "planned": planned(dryrun),
-        "changes": {} if options.ended else changes(asker),
+        "changes": {} if options.ended else changes(asker, dryrun),
         "failures": [json.loads(line) for line in lines],
         "records": records(results),
         "cost": spent,

@@ -44,7 +44,7 @@ def tiny_copy(folder):
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_tiny():
     """Makes a tiny copy without results in a folder."""
     return tiny_copy

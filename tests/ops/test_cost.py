@@ -185,6 +185,16 @@ def test_a_failed_and_a_killed_job_are_counted(tmp_path):
     assert (facts["jobs"], facts["failed"]) == (3, 2)
 
 
+def test_a_crowded_machine_is_told(tmp_path):
+    run = Run(tmp_path)
+    run.job("calm", 1)
+    assert "crowded" not in cost.printed(run.report())
+    path = tmp_path / "results/benchmarks/calm/1.perf.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"startup_s": 2.0, "startup_cpu_s": 0.4}))
+    jobs, told = cost.jobs_of(tmp_path / "results", tmp_path / ".snakemake/log")
+    assert "had a core for 20% of their time" in cost.printed(cost.report(jobs, told, None))
+
+
 def test_the_report_is_json_and_a_table(tmp_path):
     run = Run(tmp_path)
     slow_file_system(run)

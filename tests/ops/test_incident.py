@@ -127,6 +127,21 @@ def test_an_edited_script_is_what_changed(folder):
     assert (path / "logs/step/0.log").read_text() == "made 0\n"
 
 
+def test_changed_params_are_read_from_the_dry_run(folder):
+    snakemake(folder)
+    (folder / "config.yaml").write_text("n: 2\nhow: otherwise\n")
+    note, path = bundle(folder)
+    changed = json.loads((path / "changes.json").read_text())
+    assert changed == {"code": [], "params": ["results/step/0.txt", "results/step/1.txt"], "input": []}
+    assert "**semantics**: made with other params: 2 outputs" in note
+
+
+def test_snakemake_cannot_list_changed_params(folder):
+    """When this fails, Snakemake lists changed params rightly, and ops/incident.py may ask it."""
+    snakemake(folder)
+    assert "results/step/0.txt" in snakemake(folder, "--list-changes", "params").stdout
+
+
 def test_discovery_grew(folder):
     snakemake(folder)
     (folder / "config.yaml").write_text("n: 9\nhow: well\n")
