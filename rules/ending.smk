@@ -8,7 +8,7 @@ import _ending
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
-os.environ["SCOHORT_RETRIES"] = json.dumps(config["retries"])
+os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
