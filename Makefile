@@ -41,6 +41,17 @@ test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, 
 profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
 	$(BIN)/python ops/profiles.py audit
 
+cost: env ## where the last run's time went, per rule; which requests are far from use
+	$(BIN)/python ops/cost.py $(ARGS)
+
+export CONFIG PROFILE SCRATCH TARGET SYMPTOM # the scripts read them: no shell sees what is in them
+
+doctor: env ## is everything there? CONFIG=my.yaml PROFILE=profiles/slurm SCRATCH=/scratch
+	$(BIN)/python ops/doctor.py
+
+incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was seen"
+	$(BIN)/python ops/incident.py
+
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

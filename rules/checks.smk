@@ -57,9 +57,19 @@ def check_pool():
     )
 
 
+FUNCTIONS = next(  # that a formula may call, as the step says
+    ast.literal_eval(node.value)
+    for node in ast.parse(workflow_file("../scripts/_contrast.py")).body
+    if isinstance(node, ast.Assign) and node.targets[0].id == "FUNCTIONS"
+)
+
+
 def formula_variables(formula):
-    """Columns that a formula names; `:` is read as a product. Which functions are allowed, the step checks."""
+    """Columns that a formula names; `:` is read as a product. SyntaxError for a call of anything else."""
     tree = ast.parse(formula.lstrip("~ ").replace(":", "@"), mode="eval")
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not (isinstance(call.func, ast.Name) and call.func.id in FUNCTIONS):
+            raise SyntaxError("a formula calls only the functions that it knows")
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
 

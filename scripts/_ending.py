@@ -1,0 +1,103 @@
+"""What rules/ending.smk does after a run, whether it succeeded or not: all its failures in one file.
+
+Three sources: what the jobs noted themselves (`*.failures.jsonl`), performance records that still say
+`running` although the run is over (the job was killed without a word), and errors that Snakemake logged for
+jobs of which neither is there (they ended before their script began).
+"""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+from _failures import classify
+
+STATE = re.compile(r"SLURM-job '(\d+)' failed[^']*SLURM status is: '(\w+)'")
+ERROR = re.compile(r"^Error in rule (\w+):\n((?: {4}.*\n?)+)", flags=re.MULTILINE)
+FIELD = re.compile(r"^ {4}(log|external_jobid): (.*)$", flags=re.MULTILINE)
+LOG = re.compile(r"(?:^|/)logs/(.*?)\.log")
+
+
+def gather(results: Path, since: str, printed: str) -> list[dict]:
+    """Every failure of the run, in the order of time; also written to <results>/run/failures.jsonl and .txt.
+
+    since: when the run started, ISO 8601 in UTC. printed: Snakemake's log.
+    """
+    noted, jobs, benchmarks = [], set(), results / "benchmarks"
+    for path in sorted(benchmarks.rglob("*.failures.jsonl")):
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        found = [record for record in found if record["timestamp"] >= since]
+        noted += found
+        jobs |= {_job(path, benchmarks, ".failures.jsonl")} if found else set()
+    states = dict(STATE.findall(printed))
+    for path in sorted(benchmarks.rglob("*.perf.json")):
+        record, job = json.loads(path.read_text()), _job(path, benchmarks, ".perf.json")
+        if record["status"] == "running" and record["start_time"] >= since:
+            noted.append(_killed(record, states, results / "logs" / f"{job}.log"))
+            jobs.add(job)
+    errors = _errors(printed, states)
+    noted += [failure for job, failure in errors.items() if job not in jobs]
+    noted.sort(key=lambda record: record["timestamp"])
+    (results / "run").mkdir(parents=True, exist_ok=True)
+    (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
+    (results / "run/failures.txt").write_text(summary(noted))
+    return noted
+
+
+def _job(path: Path, benchmarks: Path, suffix: str) -> str:
+    """A job by its place among the benchmarks, which is that of its log among the logs: `qc/01`."""
+    return str(path.relative_to(benchmarks)).removesuffix(suffix)
+
+
+def _killed(record: dict, states: dict[str, str], log: Path) -> dict:
+    """The failure of a job whose record never went beyond `running`."""
+    end = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+    state = states.get(record.get("slurm_job"), "")
+    diagnosis = classify(state=state, text=end)
+    if diagnosis.category == "unknown":
+        diagnosis = classify(exit_code=-signal.SIGKILL)
+    said = f"{diagnosis.evidence}: no word after {record['end_time']}, with {record['peak_rss_mb']} MB"
+    return _failure(record["task_name"], record["wildcards"], diagnosis, said) | {
+        "attempt": record["attempt"],
+        "timestamp": record["end_time"],
+    }
+
+
+def _errors(printed: str, states: dict[str, str]) -> dict[str, dict]:
+    """The last failure of each job that Snakemake reports as failed; it does not print wildcards."""
+    found = {}
+    for rule, block in ERROR.findall(printed):
+        fields = dict(FIELD.findall(block))
+        job = LOG.search(fields.get("log", ""))
+        diagnosis = classify(state=states.get(fields.get("external_jobid", ""), ""), text=block)
+        log = fields.get("log", "Snakemake's log").split(" (")[0]
+        said = f"{diagnosis.evidence}: ended before its script began; see {log}"
+        found[job.group(1) if job else rule] = _failure(rule, {}, diagnosis, said)
+    return found
+
+
+def _failure(rule, wildcards, diagnosis, evidence):
+    return {
+        "task_name": rule,
+        "wildcards": wildcards,
+        "attempt": 1,
+        "retry": 0,
+        "category": diagnosis.category,
+        "kind": diagnosis.kind,
+        "evidence": evidence,
+        "message": evidence,
+        "timestamp": "9999",  # after all that have a time
+    }
+
+
+def summary(failures: list[dict]) -> str:
+    """Failures by category, one line each; empty when there is none."""
+    lines = []
+    for category in sorted({failure["category"] for failure in failures}):
+        these = [failure for failure in failures if failure["category"] == category]
+        lines.append(f"{len(these)} {'failure' if len(these) == 1 else 'failures'} of category {category}:")
+        for failure in these:
+            job = " ".join([failure["task_name"], *failure["wildcards"].values()])
+            retry = f", retry {failure['retry']}" if failure["retry"] else ""
+            lines.append(f"  {job}, attempt {failure['attempt']}{retry}: {failure['evidence']}")
+    return "".join(f"{line}\n" for line in lines)
