@@ -199,6 +199,7 @@ def figure(table: pd.DataFrame, top: list[int]):
             axes.set_xlim(min(rows["value"].min(), 0.9) - 0.02, 1.02)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=4)
         axes.set(ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), [textwrap.fill(f"{name}: {changes[name]}", 34) for name in names])
         axes.hlines(np.arange(1, len(names)) - 0.5, *axes.get_xlim(), color="0.85", lw=0.8)
