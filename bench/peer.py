@@ -36,7 +36,8 @@ SETTINGS = {  # as in config/config.yaml with the overlay; a test compares them
     "qc": {"min_genes": 50, "min_counts": 100, "max_pct_mt": 20, "max_pct_hb": 10, "nmads": 5},
     "doublets": {"expected_doublet_rate": 0.06, "min_cells": 30, "n_prin_comps": 30, "sim_doublet_ratio": 2},
     "preprocess": {"target_sum": 10000, "n_top_genes": 2000, "span": 0.3, "n_comps": 50},
-    "dimred": {"max_iter_harmony": 20, "n_neighbors": 15, "min_dist": 0.5},
+    "dimred": {"max_iter_harmony": 20, "n_neighbors": 15},
+    "layout": {"min_dist": 0.5},
     "cluster": {"resolution": [1.0], "n_iterations": 2},
     "markers": {"n_genes": 50},
     "pseudobulk": {"min_cells": 10, "min_samples": 8},
@@ -146,7 +147,7 @@ def embed(adata: ad.AnnData, figure: Path) -> None:
     )
     adata.obsm["X_harmony"] = np.asarray(harmony.Z_corr)
     sc.pp.neighbors(adata, n_neighbors=settings["n_neighbors"], use_rep="X_harmony", random_state=SEED)
-    sc.tl.umap(adata, min_dist=settings["min_dist"], random_state=SEED)
+    sc.tl.umap(adata, **SETTINGS["layout"], random_state=SEED)
     sc.pl.umap(adata, color="cell_type", show=False)
     plt.savefig(figure, dpi=120, bbox_inches="tight")
     plt.close()

@@ -36,7 +36,7 @@ rule doublets:
         "<logs>/doublets/{shard}.log",
     benchmark:
         "<benchmarks>/doublets/{shard}.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=mem_mb("doublets"),
         runtime=runtime("doublets"),

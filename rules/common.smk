@@ -137,7 +137,7 @@ def differential_tables(wildcards):
 
 def embedding(wildcards):
     """What the embedding branch ends in."""
-    return ["<results>/dimred/umap.png"] + expand(
+    return ["<results>/layout/umap.png"] + expand(
         [
             "<results>/cluster/resolution_{resolution}.agreement.tsv",
             "<results>/markers/resolution_{resolution}.parquet",

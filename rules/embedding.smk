@@ -1,4 +1,6 @@
 # The map of cells: variable genes, principal components, Harmony, neighbours, UMAP, clusters, markers.
+# One long chain, so its jobs go first, on one thread each: a job that asks for every core waits until all are
+# free at once, which on a laptop is after the many jobs of the donor branch. The slurm profile gives more.
 
 
 rule preprocess:
@@ -16,7 +18,8 @@ rule preprocess:
         "<logs>/preprocess.log",
     benchmark:
         "<benchmarks>/preprocess.tsv"
-    threads: 2
+    priority: 1
+    threads: 1
     resources:
         mem_mb=mem_mb("preprocess"),
         runtime=runtime("preprocess"),
@@ -29,21 +32,20 @@ rule preprocess:
 
 
 rule dimred:
-    """Harmonise the components over a batch, link neighbours and lay them out in two dimensions."""
+    """Harmonise the components over a batch and link each cell to its nearest ones."""
     input:
         pca="<results>/preprocess/pca.parquet",
         cells="<results>/cells/cells.parquet",
     output:
         harmony="<results>/dimred/harmony.parquet",
         neighbors="<results>/dimred/neighbors.h5ad",
-        umap="<results>/dimred/umap.parquet",
         status="<results>/dimred/status.tsv",
-        figure="<results>/dimred/umap.png",
     log:
         "<logs>/dimred.log",
     benchmark:
         "<benchmarks>/dimred.tsv"
-    threads: 2
+    priority: 1
+    threads: 1
     resources:
         mem_mb=mem_mb("dimred"),
         runtime=runtime("dimred"),
@@ -54,6 +56,34 @@ rule dimred:
         random_state=config["random_state"],
     script:
         "../scripts/dimred.py"
+
+
+rule layout:
+    """Lay the neighbour graph out in two dimensions by UMAP and draw it by cell type."""
+    input:
+        neighbors="<results>/dimred/neighbors.h5ad",
+        harmony="<results>/dimred/harmony.parquet",
+        cells="<results>/cells/cells.parquet",
+    output:
+        umap="<results>/layout/umap.parquet",
+        status="<results>/layout/status.tsv",
+        figure="<results>/layout/umap.png",
+    log:
+        "<logs>/layout.log",
+    benchmark:
+        "<benchmarks>/layout.tsv"
+    priority: 1
+    threads: 1
+    resources:
+        mem_mb=mem_mb("layout"),
+        runtime=runtime("layout"),
+        attempt=attempt,
+    params:
+        glue("layout"),
+        **config["layout"],
+        random_state=config["random_state"],
+    script:
+        "../scripts/layout.py"
 
 
 rule cluster:

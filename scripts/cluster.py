@@ -8,21 +8,12 @@ of both entropies), 1 for equal partitions and about 0 for unrelated ones.
 
 import random
 
-import h5py
 import igraph
 import numpy as np
 import pandas as pd
+from _graph import read_graph
 from _job import job
 from scipy.sparse import csr_matrix, triu
-
-
-def read_graph(path: str) -> tuple[pd.Index, csr_matrix]:
-    """Cells and their (cells, cells) symmetric connectivities; AnnData's format, read without its import."""
-    with h5py.File(path) as file:
-        cells = pd.Index(file["obs"][file["obs"].attrs["_index"]].asstr()[:])
-        values = file["obsp/connectivities"]
-        parts = values["data"][:], values["indices"][:], values["indptr"][:]
-    return cells, csr_matrix(parts, shape=(len(cells), len(cells)))
 
 
 def leiden(

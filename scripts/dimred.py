@@ -1,30 +1,22 @@
-"""Harmonise components over a batch, link each cell to its nearest ones and lay them out in two dimensions.
+"""Harmonise components over a batch and link each cell to its nearest ones.
 
 Harmony (Korsunsky et al. 2019, Nature Methods 16:1289; harmonypy) moves the components so that the levels of
 the batch mix; without a batch, or with one level of it, they stay as they are, and the status says so.
-Neighbours are Euclidean in these coordinates, weighted as in UMAP; UMAP (McInnes et al. 2018,
-arXiv:1802.03426; umap-learn, called by scanpy) starts from the graph's spectrum. All of it is seeded and
-gives the same for any number of threads; UMAP's axes have no unit.
+Neighbours are Euclidean in these coordinates, weighted as in UMAP (McInnes et al. 2018, arXiv:1802.03426;
+called by scanpy). All of it is seeded and gives the same for any number of threads.
 """
 
-import contextlib
 import os
-import warnings
 
 import anndata as ad
 import harmonypy
 import numpy as np
 import pandas as pd
 from _job import InputError, job
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from threadpoolctl import threadpool_limits
 
 EXACT_CELLS = 100_000  # up to here all distances take less time than pynndescent's compilation (30 s)
 APPROXIMATE_THREADS = 4  # what pynndescent finds depends on their number: it is part of the method
 EPSILON = 1e-2  # Harmony's own: it has converged when the objective falls by a smaller share
-# Okabe & Ito 2008, told apart with any colour vision; further types get darker and lighter ones
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
 
 
 def mix(
@@ -87,62 +79,12 @@ def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_
     return graph
 
 
-def lay_out(graph: ad.AnnData, *, min_dist: float, random_state: int) -> tuple[np.ndarray, str]:
-    """UMAP of a neighbour graph: (cells, 2), and what it started from.
-
-    Starts from the graph's spectrum; from the first two coordinates if the eigensolver fails, and above
-    EXACT_CELLS, as the solver's memory grows with cells^1.5 (11 GB at 1.25 million).
-    """
-    import scanpy as sc
-
-    def umap(start: str | np.ndarray) -> np.ndarray:
-        drawn = sc.tl.umap(graph, min_dist=min_dist, init_pos=start, random_state=random_state, copy=True)
-        assert drawn.obsm["X_umap"].shape == (graph.n_obs, 2), drawn.obsm["X_umap"].shape
-        return drawn.obsm["X_umap"]
-
-    # UMAP is chaotic: the last bit of an eigenvector, which depends on the threads of BLAS, would show
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # said of the centres of the graph's parts: how far apart these are drawn means nothing
-        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        warnings.filterwarnings("error", message="Spectral initialisation failed", category=UserWarning)
-        if graph.n_obs <= EXACT_CELLS:
-            with contextlib.suppress(UserWarning):
-                return umap("spectral"), "spectral"
-        return umap(graph.obsm["X_harmony"][:, :2]), "components"
-
-
-def draw(umap: pd.DataFrame) -> Figure:
-    """Cells in two dimensions, coloured and numbered by cell type.
-
-    umap: UMAP1, UMAP2, cell_type, one row per cell; types are ordered by their number of cells.
-    """
-    counts = umap["cell_type"].value_counts()
-    types = sorted(counts.index, key=lambda label: (-counts[label], label))
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.add_subplot()
-    number = umap["cell_type"].map({label: i for i, label in enumerate(types)}).to_numpy()
-    colours = np.array([colour(i) for i in range(len(types))])
-    order = np.random.default_rng(0).permutation(len(umap))  # no type lies on top of the others
-    points = umap[["UMAP1", "UMAP2"]].to_numpy()
-    size = np.clip(30_000 / len(umap), 0.2, 12)
-    axes.scatter(*points[order].T, s=size, c=colours[number[order]], linewidths=0, rasterized=True)
-    for i, label in enumerate(types):
-        axes.scatter([], [], s=30, color=colours[i], label=f"{i + 1}  {label} ({counts[label]:,})")
-        place = np.median(points[number == i], axis=0)
-        halo = [withStroke(linewidth=2.5, foreground="white")]
-        axes.annotate(str(i + 1), place, ha="center", va="center", weight="bold", path_effects=halo)
-    axes.set(title=f"{len(umap):,} cells", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, handletextpad=0.2)
-    return figure
-
-
-def colour(i: int) -> tuple[float, float, float]:
-    """Colour of the i-th type: the palette, then darker, then lighter ones, and again."""
-    base = np.array([int(COLOURS[i % len(COLOURS)][k : k + 2], 16) / 255 for k in (1, 3, 5)])
-    shade = i // len(COLOURS) % 3
-    return tuple([base, base * 0.55, base * 0.5 + 0.5][shade])
+def stay_on(cores: int) -> None:
+    """Keep this process and its threads on as many cores as it was given, where the system can (Linux)."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(allowed)  # two runs on one machine rarely choose the same
+        os.sched_setaffinity(0, (allowed * 2)[first : first + min(cores, len(allowed))])
 
 
 def reduce(
@@ -152,11 +94,10 @@ def reduce(
     harmonize: str,
     max_iter_harmony: int,
     n_neighbors: int,
-    min_dist: float,
     random_state: int,
     threads: int,
-) -> tuple[pd.DataFrame, ad.AnnData, pd.DataFrame, pd.DataFrame]:
-    """Harmonised components, neighbour graph, UMAP and a status of one row.
+) -> tuple[pd.DataFrame, ad.AnnData, pd.DataFrame]:
+    """Harmonised components, neighbour graph and a status of one row.
 
     pca: cell and components; cells: one row per cell of pca, in its order, with the batches.
     """
@@ -168,27 +109,25 @@ def reduce(
         threads=threads,
     )
     graph = link(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
-    points, start = lay_out(graph, min_dist=min_dist, random_state=random_state)
     harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
     harmony.insert(0, "cell", pca["cell"])
-    umap = pd.DataFrame({"cell": pca["cell"], "UMAP1": points[:, 0], "UMAP2": points[:, 1]})
     status = {
         "harmonized_by": harmonize if went["iterations"] else "none",
         **went,
         "cells": len(pca),
         "components": coordinates.shape[1],
         "neighbors": "exact" if len(pca) <= EXACT_CELLS else "pynndescent",
-        "umap_start": start,
     }
-    return harmony, graph, umap, pd.DataFrame([status])
+    return harmony, graph, pd.DataFrame([status])
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
+        stay_on(snakemake.threads)  # noqa: F821
         pca = pd.read_parquet(snakemake.input.pca)  # noqa: F821
         cells = pd.read_parquet(snakemake.input.cells).set_index("cell").loc[pca["cell"]]  # noqa: F821
-        harmony, graph, umap, status = reduce(
+        harmony, graph, status = reduce(
             pca,
             cells,
             **snakemake.params,  # noqa: F821
@@ -198,11 +137,7 @@ if __name__ == "__main__":
         ad.AnnData(
             obs=graph.obs, obsp=dict(graph.obsp), uns={"neighbors": graph.uns["neighbors"]}
         ).write_h5ad(out.neighbors)
-        umap.to_parquet(out.umap, index=False)
         status.to_csv(out.status, sep="\t", index=False)
-        draw(umap.assign(cell_type=cells["cell_type"].to_numpy())).savefig(
-            out.figure, dpi=120, metadata={"Software": None}
-        )
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
         )

@@ -2,7 +2,7 @@
 
 import yaml
 
-CELLS_ON = {"cells", "preprocess", "dimred", "cluster", "markers", "pseudobulk"}
+CELLS_ON = {"cells", "preprocess", "dimred", "layout", "cluster", "markers", "pseudobulk"}
 
 
 def overlay(checkout, content):
@@ -55,14 +55,14 @@ def test_a_setting_of_the_donor_branch_leaves_the_embedding_alone(demo):
 
 
 def test_a_setting_of_the_embedding_leaves_the_donor_branch_alone(demo):
-    assert set(overlay(demo, {"dimred": {"n_neighbors": 10}})) == {"dimred", "cluster", "markers"}
+    assert set(overlay(demo, {"dimred": {"n_neighbors": 10}})) == {"dimred", "layout", "cluster", "markers"}
 
 
 def test_an_edited_script_reruns_its_jobs_and_what_follows(demo):
     edit(demo, "scripts/overrepresentation.py", '"""', '"""Edited. ')
     assert set(demo.plan()) == {"overrepresentation"}
     edit(demo, "scripts/dimred.py", '"""', '"""Edited. ')
-    assert set(demo.plan()) == {"overrepresentation", "dimred", "cluster", "markers"}
+    assert set(demo.plan()) == {"overrepresentation", "dimred", "layout", "cluster", "markers"}
 
 
 def test_an_edited_helper_module_reruns_every_step_that_imports_it(demo):
