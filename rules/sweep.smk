@@ -1,4 +1,4 @@
-# Variants of the config, and how far their answers agree with those of the run: `make sweep`, not part of all.
+# How far the answers of the variants of a config agree with those of the run: `make sweep`, not part of all.
 
 
 include: "variants.smk"

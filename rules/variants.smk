@@ -1,4 +1,4 @@
-# The variants of `sweep:`: checked, in words, and where their answers lie. Included by sweep.smk.
+# The variants of the config: checked, merged, and what of their results is compared. Included by sweep.smk.
 from copy import deepcopy
 
 from snakemake.utils import update_config

@@ -14,6 +14,8 @@ r2           prediction out of fold: R2 of the run, of the variant, value: varia
 is missing and `reason` says which side. Cells, genes and cell types are matched by name.
 """
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from _job import job
@@ -180,23 +182,27 @@ def figure(table: pd.DataFrame, top: list[int]):
     names = list(dict.fromkeys(table["variant"]))
     keys = list(dict.fromkeys(series(row) for _, rows in shown for row in rows.itertuples()))
     colours = dict(zip(keys, colormaps["tab20"](np.arange(len(keys)) % 20), strict=True))
-    height = 1.6 + 0.5 * len(names) + 0.2 * (len(keys) // 4 + 1)
-    fig = Figure(figsize=(max(5.0, 2.4 + 2.4 * len(shown)), height), layout="constrained")
+    offsets = dict(zip(keys, np.linspace(-0.35, 0.35, len(keys) + 2)[1:-1], strict=True))
+    changes = dict(zip(table["variant"], table["changes"], strict=True))
+    height = 1.6 + 0.75 * len(names) + 0.2 * (len(keys) // 4 + 1)
+    fig = Figure(figsize=(max(5.0, 2.9 + 2.4 * len(shown)), height), layout="constrained")
     axes_of = fig.subplots(1, len(shown), sharey=True, squeeze=False)[0] if shown else []
     handles = {}
     for axes, (title, rows) in zip(axes_of, shown, strict=True):
         for row in rows.itertuples():
             key = series(row)
-            dot = axes.scatter(row.value, names.index(row.variant), s=30, color=colours[key])
-            handles.setdefault(key, dot)
+            place = names.index(row.variant) + offsets[key]
+            handles.setdefault(key, axes.scatter(row.value, place, s=24, color=colours[key]))
         change = rows["measure"].iloc[0] == "r2"
         axes.axvline(0 if change else 1, color="0.6", lw=0.8, ls=":")
+        if not change:
+            axes.set_xlim(min(rows["value"].min(), 0.9) - 0.02, 1.02)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
-        axes.margins(x=0.12)
+        axes.locator_params(axis="x", nbins=4)
         axes.set(ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), names)
-        axes.grid(axis="y", color="0.92")
+        axes.set_yticks(range(len(names)), [textwrap.fill(f"{name}: {changes[name]}", 34) for name in names])
+        axes.hlines(np.arange(1, len(names)) - 0.5, *axes.get_xlim(), color="0.85", lw=0.8)
     if not shown:
         fig.text(0.5, 0.5, "nothing to compare: see the reasons in stability.tsv", ha="center", va="center")
     else:
