@@ -97,6 +97,7 @@ def pvalue_histogram(genes: pd.DataFrame, status: dict):
 def dispersion_plot(genes: pd.DataFrame, status: dict):
     """Dispersion against mean: of each gene alone, final, and the trend that they are shrunk to."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     if genes.empty:
         return untested(status)
@@ -110,6 +111,9 @@ def dispersion_plot(genes: pd.DataFrame, status: dict):
     axes.scatter(mean, final, s=6, c="#6baed6", linewidths=0, label="final")
     axes.plot(mean, drawn["dispersion_trend"], c="#b2182b", lw=1.5, label=f"trend ({status['trend']})")
     axes.set(xscale="log", yscale="log", xlabel="mean of normalised counts", ylabel="dispersion")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     at_floor = int((drawn["dispersion_gene"] <= floor).sum())
     axes.set_title(f"{len(drawn):,} genes, {at_floor:,} alone without overdispersion (at 1e-6)", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=2)

@@ -152,6 +152,17 @@ def test(cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray) -> p
     return results[[*COLUMNS, "pvalue", "padj"]].sort_values(["pvalue", "cell_type"], ignore_index=True)
 
 
+def draw_joint(figure: Figure, axes, results: pd.DataFrame, test: str) -> Figure:
+    """P-value of each cell type where several effects are tested together; dark where FDR is below 5 %."""
+    rows = results.sort_values("pvalue", ascending=False).reset_index(drop=True)
+    colors = np.where(rows["padj"] < 0.05, "#0072B2", "0.75")
+    axes.barh(rows.index, -np.log10(rows["pvalue"].clip(lower=1e-300)), color=colors)
+    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
+    axes.set_xlabel(f"-log10 p-value of {test}; dark: FDR < 5 %")
+    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
+    return figure
+
+
 def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
     """Odds ratio with 95 % interval of each cell type; filled where FDR is below 5 %."""
     figure, axes = plt.subplots(figsize=(7, 1.6 + 0.3 * max(len(results), 3)), layout="constrained")
@@ -173,17 +184,6 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
     axes.tick_params(axis="x", which="minor", labelsize=8)
     axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
     axes.set_xlabel(f"odds ratio, {unit}, 95 % interval; filled: FDR < 5 %")
-    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
-    return figure
-
-
-def draw_joint(figure: Figure, axes, results: pd.DataFrame, test: str) -> Figure:
-    """P-value of each cell type where several effects are tested together; dark where FDR is below 5 %."""
-    rows = results.sort_values("pvalue", ascending=False).reset_index(drop=True)
-    colors = np.where(rows["padj"] < 0.05, "#0072B2", "0.75")
-    axes.barh(rows.index, -np.log10(rows["pvalue"].clip(lower=1e-300)), color=colors)
-    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
-    axes.set_xlabel(f"-log10 p-value of {test}; dark: FDR < 5 %")
     axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
     return figure
 
