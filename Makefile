@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run test test-unit test-slurm profiles-audit lint format lock config-readme oracle bench bench-growth bench-peer
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -68,6 +68,9 @@ bench: env ## cost of each rule on a cohort of CELLS=100000 cells (bench/README.
 
 bench-growth: env ## how cost grows with cells, and what 1.25 million would cost
 	$(BIN)/python bench/growth.py $(ARGS)
+
+bench-resources: env ## fit workflow/resources.yaml from the runs of bench-growth
+	$(BIN)/python bench/resources.py $(ARGS)
 
 bench-peer: env ## side by side with a plain scanpy script, on CELLS=100000 cells
 	$(BIN)/python bench/compare.py --cells $(CELLS) $(ARGS)

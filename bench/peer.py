@@ -147,7 +147,7 @@ def embed(adata: ad.AnnData, figure: Path) -> None:
     )
     adata.obsm["X_harmony"] = np.asarray(harmony.Z_corr)
     sc.pp.neighbors(adata, n_neighbors=settings["n_neighbors"], use_rep="X_harmony", random_state=SEED)
-    sc.tl.umap(adata, min_dist=settings["min_dist"], random_state=SEED)
+    sc.tl.umap(adata, **SETTINGS["layout"], random_state=SEED)
     sc.pl.umap(adata, color="cell_type", show=False)
     plt.savefig(figure, dpi=120, bbox_inches="tight")
     plt.close()

@@ -1,4 +1,6 @@
 # The map of cells: variable genes, principal components, Harmony, neighbours, UMAP, clusters, markers.
+# One long chain, so its jobs go first, on one thread each: a job that asks for every core waits until all are
+# free at once, which on a laptop is after the many jobs of the donor branch. The slurm profile gives more.
 
 
 rule preprocess:
@@ -16,6 +18,7 @@ rule preprocess:
         local("<logs>/preprocess.log"),
     benchmark:
         local("<benchmarks>/preprocess.tsv")
+    priority: 1
     threads: 1
     resources:
         mem_mb=mem_mb("preprocess"),
@@ -41,7 +44,8 @@ rule dimred:
         local("<logs>/dimred.log"),
     benchmark:
         local("<benchmarks>/dimred.tsv")
-    threads: 2
+    priority: 1
+    threads: 1
     resources:
         mem_mb=mem_mb("dimred"),
         runtime=runtime("dimred"),
@@ -68,6 +72,7 @@ rule layout:
         local("<logs>/layout.log"),
     benchmark:
         local("<benchmarks>/layout.tsv")
+    priority: 1
     threads: 1
     resources:
         mem_mb=mem_mb("layout"),

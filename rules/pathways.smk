@@ -15,7 +15,7 @@ rule gsea:
         local("<logs>/gsea/{contrast}.log"),
     benchmark:
         local("<benchmarks>/gsea/{contrast}.tsv")
-    threads: 2
+    threads: 1
     resources:
         mem_mb=mem_mb("gsea"),
         runtime=runtime("gsea"),

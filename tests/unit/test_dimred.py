@@ -1,5 +1,10 @@
 """Harmony mixes batches and keeps types apart; neighbours are the nearest."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import dimred
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,3 +131,14 @@ def test_more_neighbours_than_cells(pca):
     message = "dimred.n_neighbors: 15 neighbours wanted of 15 kept cells; lower dimred.n_neighbors"
     with pytest.raises(InputError, match=message):
         link(coordinates, pca["cell"][:15], n_neighbors=15, random_state=0)
+
+
+def test_all_threads_stay_on_the_cores_of_the_rule():
+    script = (
+        "import os, threading, dimred; dimred.stay_on(1); seen = []; "
+        "other = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0))); "
+        "other.start(); other.join(); print(len(seen[0]), len(os.sched_getaffinity(0)))"
+    )
+    folder = Path(dimred.__file__).parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr

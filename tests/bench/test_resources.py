@@ -1,0 +1,51 @@
+"""The model of requests lies above every job and is the closest such line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import resources
+import yaml
+
+
+def test_the_line_touches_the_upper_points():
+    x, y = np.array([0.0, 10.0, 10.0, 20.0]), np.array([100.0, 150.0, 90.0, 200.0])
+    assert resources.line_above(x, y) == pytest.approx((100, 5))
+    assert resources.line_above(x, np.array([100.0, 50.0, 60.0, 20.0])) == pytest.approx((100, 0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_job_of_the_runs_is_above_its_request(seed):
+    rng = np.random.default_rng(seed)
+    jobs = pd.DataFrame({"rule": "qc", "input_mb": rng.uniform(1, 900, 40)})
+    jobs["peak_mb"] = 200 + 3 * jobs["input_mb"] + rng.uniform(0, 300, 40)
+    jobs["wall_s"] = 3 + jobs["input_mb"] / 10
+    model = resources.fit(jobs)["qc"]
+    asked = model["mem_mb"] + model["mem_mb_per_input_mb"] * jobs["input_mb"]
+    assert (asked >= resources.HEADROOM_MB * jobs["peak_mb"] * 0.999).all()
+    assert (asked < 2.2 * resources.HEADROOM_MB * jobs["peak_mb"]).all()
+    minutes = model["minutes"] + model["minutes_per_input_mb"] * jobs["input_mb"]
+    assert (minutes >= jobs["wall_s"] / 60 * 3.99).all()
+
+
+def test_numbers_are_rounded_up_to_two_digits():
+    assert [resources.rounded_up(value) for value in (0.0, 0.0123, 1.21, 5.0, 123.0)] == [
+        0,
+        0.013,
+        1.3,
+        5,
+        130,
+    ]
+
+
+def test_steps_without_a_job_keep_their_line():
+    known = {
+        "fetch": {"mem_mb": 500, "mem_mb_per_input_mb": 0},
+        "qc": {"mem_mb": 1, "mem_mb_per_input_mb": 2},
+    }
+    head = {"day": "2026-01-01", "commit": "abc", "cpu": "2 cores", "cells": "25,000"}
+    written = resources.text({"qc": {"mem_mb": 300, "mem_mb_per_input_mb": 0.5}}, known, head)
+    assert yaml.safe_load(written) == {
+        "fetch": known["fetch"],
+        "qc": {"mem_mb": 300, "mem_mb_per_input_mb": 0.5},
+    }
+    assert "as no benchmark has them: fetch.\n" in written
