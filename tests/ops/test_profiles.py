@@ -124,7 +124,7 @@ def test_slurm_is_given_limits_a_log_folder_with_an_end_and_no_retries_of_its_ow
 
 
 def test_every_request_leaves_room_beside_the_two_snakemakes_of_a_slurm_job():
-    """They take 380 MB of what the job was given (docs/operations.md), before the step has imported anything."""
+    """They take 380 MB of what the job was given (docs/operations.md) before the step begins."""
     models = yaml.safe_load((ROOT / "workflow/resources.yaml").read_text())
     assert [step for step, model in models.items() if model["mem_mb"] < 500] == []
 
