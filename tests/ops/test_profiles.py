@@ -123,6 +123,12 @@ def test_slurm_is_given_limits_a_log_folder_with_an_end_and_no_retries_of_its_ow
     assert not [rules for rules in (ROOT / "rules").glob("*.smk") if "retries:" in rules.read_text()]
 
 
+def test_every_request_leaves_room_beside_the_two_snakemakes_of_a_slurm_job():
+    """They take 380 MB of what the job was given (docs/operations.md) before the step begins."""
+    models = yaml.safe_load((ROOT / "workflow/resources.yaml").read_text())
+    assert [step for step, model in models.items() if model["mem_mb"] < 500] == []
+
+
 def test_staging_shares_neither_inputs_nor_local_copies():
     staging = settings("staging")
     assert staging["default-storage-provider"] == "fs"

@@ -9,7 +9,7 @@ def jobs(cluster, slurm_run):
     known = cluster.jobs(slurm_run.folder)
     asked = slurm_run.submitted()
     assert sorted(known.index) == sorted(asked.index)
-    return known.join(asked, rsuffix="_asked")
+    return known.join(asked.rename(columns={"mem_mb": "mem_mb_asked"}))
 
 
 def test_every_job_but_the_target_ran_in_slurm(jobs, slurm_run):
