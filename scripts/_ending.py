@@ -8,9 +8,10 @@ jobs of which neither is there (they ended before their script began).
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 
-from _failures import classify
+from _failures import classify, read_failures
 
 STATE = re.compile(r"SLURM-job '(\d+)' failed[^']*SLURM status is: '(\w+)'")
 ERROR = re.compile(r"^Error in rule (\w+):\n((?: {4}.*\n?)+)", flags=re.MULTILINE)
@@ -25,8 +26,7 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
     """
     noted, jobs, benchmarks = [], set(), results / "benchmarks"
     for path in sorted(benchmarks.rglob("*.failures.jsonl")):
-        found = [json.loads(line) for line in path.read_text().splitlines()]
-        found = [record for record in found if record["timestamp"] >= since]
+        found = [record for record in read_failures(path) if record["timestamp"] >= since]
         noted += found
         jobs |= {_job(path, benchmarks, ".failures.jsonl")} if found else set()
     states = dict(STATE.findall(printed))
@@ -38,9 +38,12 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
     errors = _errors(printed, states)
     noted += [failure for job, failure in errors.items() if job not in jobs]
     noted.sort(key=lambda record: record["timestamp"])
-    (results / "run").mkdir(parents=True, exist_ok=True)
-    (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
-    (results / "run/failures.txt").write_text(summary(noted))
+    try:
+        (results / "run").mkdir(parents=True, exist_ok=True)
+        (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
+        (results / "run/failures.txt").write_text(summary(noted))
+    except OSError as error:  # the full disk that is among the failures, perhaps
+        print(f"failures not written to {results / 'run'}: {error}", file=sys.stderr)
     return noted
 
 

@@ -51,6 +51,19 @@ def test_what_jobs_noted_comes_with_all_attempts(tmp_path):
     ]
 
 
+def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
+    put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n" + json.dumps(NOTED)[:40])
+    put(tmp_path, ".tmp-12345678-load.perf.json.part", "{")
+    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+
+
+def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n")
+    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+    assert "failures not written" in capsys.readouterr().err
+
+
 def test_failures_of_an_earlier_run_do_not_count(tmp_path):
     put(
         tmp_path, "load.failures.jsonl", json.dumps(NOTED | {"timestamp": "2026-11-20T06:10:00+00:00"}) + "\n"
