@@ -19,6 +19,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent.parent / "scripts"))
+from _failures import read_failures
+
 ROOT = Path(__file__).parent.parent
 LINES = 200  # of the end of each log
 MANY = 50  # tiny jobs that are an incident; a small demo has fewer
@@ -248,14 +251,14 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
     asker = Asker(options.profile, options.configfile, options.target)
     dryrun = "" if options.ended else asker.plan()
     failed = results / "run/failures.jsonl"
-    lines = failed.read_text().splitlines() if failed.exists() else []
+    failures = read_failures(failed)
     spent, table = cost(results)
     facts = {
         "time": folder.name,
         "asked": not options.ended,
         "planned": planned(dryrun),
         "changes": {} if options.ended else changes(asker, dryrun),
-        "failures": [json.loads(line) for line in lines],
+        "failures": failures,
         "records": records(results),
         "cost": spent,
         "drift": drift(),
@@ -266,7 +269,7 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
     facts["classes"] = classify(facts)
     texts = {
         "symptom.txt": f"{options.symptom}\ntarget: {options.target}\n",
-        "failures.jsonl": "".join(f"{line}\n" for line in lines),
+        "failures.jsonl": "".join(f"{json.dumps(failure)}\n" for failure in failures),
         "cost.txt": table,
         "benchmarks.json": json.dumps(
             [record for record in facts["records"] if record["task_name"] in facts["affected"]], indent=1
@@ -316,8 +319,11 @@ def main():
     if options.ended:
         options.target, options.symptom = "", "a run failed"
     folder = Path("incidents") / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
-    folder.mkdir(parents=True)
-    facts = collect(folder, options)
+    try:
+        folder.mkdir(parents=True)
+        facts = collect(folder, options)
+    except OSError as error:
+        sys.exit(f"error: no incident bundle: {error}; free some disk, then `make incident`")
     for kind, evidence, step in facts["classes"]:
         print(f"incident: {kind}: {evidence}\n  next: {step}", file=sys.stderr)
     print(f"incident bundle: {folder}/note.md", file=sys.stderr)

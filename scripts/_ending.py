@@ -2,18 +2,24 @@
 
 Three sources: what the jobs noted themselves (`*.failures.jsonl`), performance records that still say
 `running` although the run is over (the job was killed without a word), and errors that Snakemake logged for
-jobs of which neither is there (they ended before their script began).
+attempts of which neither is there (they ended before their script's main began).
 """
 
 import json
 import re
 import signal
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-from _failures import classify
+from _failures import DETERMINISTIC, classify, read_failures
 
 STATE = re.compile(r"SLURM-job '(\d+)' failed[^']*SLURM status is: '(\w+)'")
-ERROR = re.compile(r"^Error in rule (\w+):\n((?: {4}.*\n?)+)", flags=re.MULTILINE)
+ERROR = re.compile(
+    r"(?:^Command '.*' (?:died with <Signals\.\w+: (\d+)>|returned non-zero exit status (\d+))\.\n)?"
+    r"(?:^\[(\w{3} \w{3} +\d+ [\d:]+ \d{4})\]\n)?^Error in rule (\w+):\n((?: {4}.*\n?)+)",
+    flags=re.MULTILINE,
+)
 FIELD = re.compile(r"^ {4}(log|external_jobid): (.*)$", flags=re.MULTILINE)
 LOG = re.compile(r"(?:^|/)logs/(.*?)\.log")
 
@@ -23,24 +29,33 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
 
     since: when the run started, ISO 8601 in UTC. printed: Snakemake's log.
     """
-    noted, jobs, benchmarks = [], set(), results / "benchmarks"
+    noted, jobs, benchmarks = [], {}, results / "benchmarks"  # jobs: attempts noted of each
     for path in sorted(benchmarks.rglob("*.failures.jsonl")):
-        found = [json.loads(line) for line in path.read_text().splitlines()]
-        found = [record for record in found if record["timestamp"] >= since]
+        found = [record for record in read_failures(path) if record["timestamp"] >= since]
         noted += found
-        jobs |= {_job(path, benchmarks, ".failures.jsonl")} if found else set()
+        jobs[_job(path, benchmarks, ".failures.jsonl")] = found
     states = dict(STATE.findall(printed))
     for path in sorted(benchmarks.rglob("*.perf.json")):
         record, job = json.loads(path.read_text()), _job(path, benchmarks, ".perf.json")
         if record["status"] == "running" and record["start_time"] >= since:
-            noted.append(_killed(record, states, results / "logs" / f"{job}.log"))
-            jobs.add(job)
-    errors = _errors(printed, states)
-    noted += [failure for job, failure in errors.items() if job not in jobs]
+            killed = _killed(record, states, results / "logs" / f"{job}.log")
+            noted.append(killed)
+            jobs[job] = [*jobs.get(job, []), killed]
+    for job, errors in _errors(printed, states).items():
+        known = jobs.get(job, [])
+        # what would repeat itself is refused, which Snakemake logs as one more error
+        final = min(
+            (record["attempt"] for record in known if record["category"] in DETERMINISTIC), default=99
+        )
+        told = {record["attempt"] for record in known}
+        noted += [error for error in errors if error["attempt"] not in told and error["attempt"] < final]
     noted.sort(key=lambda record: record["timestamp"])
-    (results / "run").mkdir(parents=True, exist_ok=True)
-    (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
-    (results / "run/failures.txt").write_text(summary(noted))
+    try:
+        (results / "run").mkdir(parents=True, exist_ok=True)
+        (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
+        (results / "run/failures.txt").write_text(summary(noted))
+    except OSError as error:  # the full disk that is among the failures, perhaps
+        print(f"failures not written to {results / 'run'}: {error}", file=sys.stderr)
     return noted
 
 
@@ -63,16 +78,23 @@ def _killed(record: dict, states: dict[str, str], log: Path) -> dict:
     }
 
 
-def _errors(printed: str, states: dict[str, str]) -> dict[str, dict]:
-    """The last failure of each job that Snakemake reports as failed; it does not print wildcards."""
+def _errors(printed: str, states: dict[str, str]) -> dict[str, list[dict]]:
+    """The failures of each job that Snakemake reports, one an attempt; it does not print wildcards."""
     found = {}
-    for rule, block in ERROR.findall(printed):
+    for number, status, stamp, rule, block in ERROR.findall(printed):
         fields = dict(FIELD.findall(block))
-        job = LOG.search(fields.get("log", ""))
-        diagnosis = classify(state=states.get(fields.get("external_jobid", ""), ""), text=block)
+        place = LOG.search(fields.get("log", ""))
+        code = -int(number) if number else int(status or 0)
+        state = states.get(fields.get("external_jobid", ""), "")
+        diagnosis = classify(state=state, exit_code=code, text=block)
         log = fields.get("log", "Snakemake's log").split(" (")[0]
-        said = f"{diagnosis.evidence}: ended before its script began; see {log}"
-        found[job.group(1) if job else rule] = _failure(rule, {}, diagnosis, said)
+        said = f"{diagnosis.evidence}: ended before it could say why; see {log}"
+        failures = found.setdefault(place.group(1) if place else rule, [])
+        failure = _failure(rule, {}, diagnosis, said) | {"attempt": len(failures) + 1}
+        if stamp:
+            when = datetime.strptime(stamp, "%a %b %d %H:%M:%S %Y").astimezone(UTC)
+            failure["timestamp"] = when.isoformat(timespec="microseconds")
+        failures.append(failure)
     return found
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from gzip import BadGzipFile
+from pathlib import Path
 from random import Random
 
 
@@ -198,6 +199,12 @@ TEXTS = {  # (category, kind): what it looks like in print, the most telling fir
     ),
 }
 PATHS_AND_QUOTES = r"(?<!\w)(\.{0,2}|~)/[\w./+-]+|[\w.+-]+(/[\w.+-]+){2,}|'[^']*'|\"[^\"]*\""
+
+
+def read_failures(path: Path) -> list[dict]:
+    """The failures noted in a file, one JSON a line; a line that a full disk cut off is left out."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def classify(

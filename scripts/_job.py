@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from _failures import DETERMINISTIC, CorruptedInput, InputError, Stopped, classify, retries_of
+from _failures import DETERMINISTIC, CorruptedInput, InputError, Stopped, classify, read_failures, retries_of
 from _performance import beside_benchmark, oom_kills, read_record, record
 
 __all__ = ["CorruptedInput", "InputError", "job"]
@@ -91,9 +91,9 @@ def _look_back(failures, snakemake, left):
         shown = f"ended without a word after {left['wall_time_s']} s, with {left['peak_rss_mb']} MB"
         killed = replace(killed, evidence=f"{killed.evidence}: {shown}")
         _note(failures, snakemake, killed, shown, attempt=left["attempt"])
-    first = json.loads(failures.read_text().splitlines()[-1]) if failures.exists() else None
-    if first and first["category"] in DETERMINISTIC:
-        _tell(f"not tried again, the outcome would be the same: {first['evidence']}")
+    noted = read_failures(failures)
+    if noted and noted[-1]["category"] in DETERMINISTIC:
+        _tell(f"not tried again, the outcome would be the same: {noted[-1]['evidence']}")
         raise SystemExit(1)
 
 

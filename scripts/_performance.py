@@ -110,10 +110,10 @@ def read_record(path):
 
 def _write(path, facts):
     """Replace the record at once, so that a reader never meets half of one."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}.part")  # no reader looks for that
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".tmp-????????-{path.name}"):
+        for stale in path.parent.glob(f".tmp-????????-{path.name}.part"):
             stale.unlink(missing_ok=True)
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
         os.replace(temporary, path)

@@ -51,6 +51,19 @@ def test_what_jobs_noted_comes_with_all_attempts(tmp_path):
     ]
 
 
+def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
+    put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n" + json.dumps(NOTED)[:40])
+    put(tmp_path, ".tmp-12345678-load.perf.json.part", "{")
+    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+
+
+def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n")
+    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+    assert "failures not written" in capsys.readouterr().err
+
+
 def test_failures_of_an_earlier_run_do_not_count(tmp_path):
     put(
         tmp_path, "load.failures.jsonl", json.dumps(NOTED | {"timestamp": "2026-11-20T06:10:00+00:00"}) + "\n"
@@ -90,3 +103,28 @@ def test_what_a_job_noted_is_not_noted_again(tmp_path):
     put(tmp_path, "ridge/b/alpha_10.failures.jsonl", json.dumps(noted) + "\n")
     found = _ending.gather(tmp_path, SINCE, PRINTED)
     assert [record["task_name"] for record in found] == ["ridge", "qc"]
+
+
+KILLED_EARLY = """CalledProcessError in file "rules/cells.smk", line 26:
+Command 'set -euo pipefail;  python /tmp/x.load.py' died with <Signals.SIGKILL: 9>.
+[Sat Nov 21 06:09:00 2026]
+Error in rule load:
+    message: None
+    jobid: 3
+    log: results/logs/load.log (check log file(s) for error details)
+"""
+
+
+def test_every_attempt_counts_also_one_that_was_killed_before_it_began(tmp_path):
+    second = NOTED | {"attempt": 2, "timestamp": "2099-11-21T06:10:00+00:00"}
+    put(tmp_path, "load.failures.jsonl", json.dumps(second) + "\n")
+    first, *others = _ending.gather(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY)
+    assert (first["attempt"], first["category"], first["kind"]) == (1, "executor", "killed")
+    assert first["evidence"].startswith("exit code -9 (SIGKILL)")
+    assert others == [second]
+
+
+def test_an_attempt_that_was_refused_is_no_failure_of_its_own(tmp_path):
+    first = NOTED | {"category": "configuration"}
+    put(tmp_path, "load.failures.jsonl", json.dumps(first) + "\n")
+    assert _ending.gather(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY) == [first]
