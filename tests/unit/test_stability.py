@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
-from stability import compare_cells, compare_clusters, compare_genes, compare_predictions, figure, stability
+from stability import (
+    best,
+    compare_cells,
+    compare_clusters,
+    compare_genes,
+    compare_predictions,
+    figure,
+    stability,
+)
 
 SETTINGS = {"fdr": 0.05, "top": [2, 4]}
 
@@ -37,6 +45,12 @@ def test_genes_by_hand():
     assert rows.loc["significant", ["base", "other"]].tolist() == [3, 2]
     assert rows.loc["significant", "value"] == pytest.approx(2 / 3)
     assert (rows["reason"] == "").all()
+
+
+def test_the_best_genes_have_the_smallest_p_values_ties_by_name():
+    genes = effects("B", d=(9, 0.2), c=(-1, 0.1), b=(0, 0.1), a=(5, 0.3))
+    genes = genes.set_index("gene_id")
+    assert [best(genes, k) for k in (1, 2, 3)] == [{"b"}, {"b", "c"}, {"b", "c", "d"}]
 
 
 def test_the_same_genes_agree_entirely():
@@ -98,7 +112,9 @@ def test_cells_by_hand():
     assert rows.loc["", ["base", "other", "n"]].tolist() == [4, 3, 5]
     assert rows["value"].to_dict() == {"": 0.4, "T": 0.5, "B": 0.0}
     foreign = other.assign(cell=list("uvwxyz"))
-    assert pd.DataFrame(compare_cells(base, foreign)).set_index("label").loc["", "value"] == 0
+    apart = pd.DataFrame(compare_cells(base, foreign)).set_index("label")
+    assert apart["value"].to_dict() == {"": 0, "B": 0, "T": 0}
+    assert apart["n"].to_dict() == {"": 7, "B": 1, "T": 6}
 
 
 def tables():
