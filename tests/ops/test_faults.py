@@ -132,10 +132,10 @@ def test_whatever_is_killed_or_stopped_the_outputs_are_those_of_an_undisturbed_r
     first = runs.start("--retries", "7")
     until_locked(runs.folder, first)
     second = runs.start("--retries", "7")
+    runs.disturb(first, until=30)
     assert second.wait(300) != 0
     runs.done.append("second run at once")
     assert "LockException" in (runs.folder / "printed.log").read_text()
-    runs.disturb(first, until=30)
     runs.stop(first, signal.SIGTERM)
     unlock(runs.folder)
     last = runs.start("--retries", "7")
