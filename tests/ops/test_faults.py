@@ -51,10 +51,10 @@ class Runs:
 
     def start(self, *options):
         """A run in a session of its own, so that all of it can be stopped."""
-        log = open(self.folder / "printed.log", "a")  # noqa: SIM115 it belongs to the process
-        return subprocess.Popen(
-            [*COMMAND, *options], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-        )
+        with open(self.folder / "printed.log", "a") as log:
+            return subprocess.Popen(
+                [*COMMAND, *options], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
 
     def jobs(self, run):
         """(process, rule) of the scripts that the run has going."""

@@ -362,7 +362,9 @@ def test_a_gene_set_file_that_is_none(content, message, tmp_path, monkeypatch):
 def checked(config):
     """rules/checks.smk, which is plain Python, on a config, as the Snakefile does it."""
     names = {"config": config, "yaml": yaml, "ast": ast, "os": os, "sys": sys, "csv": csv, "Path": Path}
-    names |= {"Draft202012Validator": Draft202012Validator}
+    names |= {"Draft202012Validator": Draft202012Validator, "re": re}
+    storage = SimpleNamespace(local_storage_prefix=".snakemake", remote_job_local_storage_prefix="/scratch")
+    names["workflow"] = SimpleNamespace(storage_settings=storage)
     names["workflow_file"] = lambda path: (ROOT / "rules" / path).read_text()
     exec(compile((ROOT / "rules/checks.smk").read_text(), "checks.smk", "exec"), names)
 
