@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: help env run test test-unit lint format lock config-readme oracle bench bench-growth bench-peer bench-resources
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -47,6 +47,9 @@ lock: ## compile requirements.lock from pyproject.toml
 
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python ops/describe_config.py > config/README.md
+
+predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../sums.h5ad, write OUT
+	$(BIN)/python ops/predict.py --model $(MODEL) --sums $(SUMS) --out $(OUT) $(ARGS)
 
 ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
 

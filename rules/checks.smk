@@ -128,7 +128,23 @@ def check_names():
     )
 
 
+def check_baselines(target, baselines):
+    """Each baseline of ridge has a name of its own and columns that a sample has; the target is none of them."""
+    names = ["mean", "expression", *(baseline["name"] for baseline in baselines)]
+    known = sorted(((SAMPLE_COLUMNS - {"donor"}) | COVARIATES.keys() | {"composition"}) - {target})
+    for baseline in baselines:
+        name = baseline["name"]
+        refuse(names.count(name) > 1, f"ridge.baselines: the name {name!r} is taken; choose another")
+        for column in baseline["columns"]:
+            refuse(
+                column not in known,
+                f"ridge.baselines.{name}: {column!r} is no column that it can use; use {', '.join(known)}",
+            )
+
+
 check_names()
+if config["ridge"]["target"]:
+    check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])
 check_cohort(**config["cohort"])
 check_pool()
 for contrast in config["contrasts"]:

@@ -1,6 +1,14 @@
 # How well the expression of a cell type predicts a numeric covariate of its samples.
 
 
+FOLD_SETTINGS = ("folds", "repeats", "inner_folds")
+
+
+def ridge_settings(*keys):
+    """The named settings of section ridge: each of its steps reruns for its own."""
+    return {key: config["ridge"][key] for key in keys}
+
+
 rule ridge:
     """Predict the target of every sample out of fold by ridge regression with one alpha."""
     input:
@@ -11,6 +19,7 @@ rule ridge:
         inner="<results>/ridge/alpha_{alpha}/inner.tsv",
         status="<results>/ridge/alpha_{alpha}/status.tsv",
         coefficients="<results>/ridge/alpha_{alpha}/coefficients.parquet",
+        null="<results>/ridge/alpha_{alpha}/null.parquet",
     log:
         "<logs>/ridge/alpha_{alpha}.log",
     benchmark:
@@ -22,23 +31,56 @@ rule ridge:
         attempt=attempt,
     params:
         glue("ridge"),
-        **{key: value for key, value in config["ridge"].items() if key != "alpha"},
+        **ridge_settings("target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
         "../scripts/ridge.py"
 
 
+rule baselines:
+    """Predict the target without genes, in the folds of ridge: what expression has to beat."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        predictions="<results>/baselines/predictions.parquet",
+        features="<results>/baselines/features.tsv",
+    log:
+        "<logs>/baselines.log",
+    benchmark:
+        "<benchmarks>/baselines.tsv"
+    threads: 1
+    resources:
+        mem_mb=mem_mb("baselines"),
+        runtime=runtime("baselines"),
+        attempt=attempt,
+    params:
+        glue("baselines"),
+        **ridge_settings("target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
+        random_state=config["random_state"],
+    script:
+        "../scripts/baselines.py"
+
+
 rule ridge_summary:
-    """Choose alpha inside each outer fold and summarise all cell types over the sweep."""
+    """Choose alpha in each outer fold, compare with baselines and chance, keep the final models."""
     input:
         predictions=expand("<results>/ridge/alpha_{alpha}/predictions.parquet", alpha=ALPHAS),
         inner=expand("<results>/ridge/alpha_{alpha}/inner.tsv", alpha=ALPHAS),
         status=expand("<results>/ridge/alpha_{alpha}/status.tsv", alpha=ALPHAS),
+        coefficients=expand("<results>/ridge/alpha_{alpha}/coefficients.parquet", alpha=ALPHAS),
+        null=expand("<results>/ridge/alpha_{alpha}/null.parquet", alpha=ALPHAS),
+        baselines="<results>/baselines/predictions.parquet",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
     output:
         predictions="<results>/ridge/predictions.parquet",
         scores="<results>/ridge/scores.tsv",
         summary="<results>/ridge/summary.tsv",
+        null="<results>/ridge/null.tsv",
+        gaps="<results>/ridge/gaps.tsv",
+        models="<results>/ridge/models/coefficients.tsv",
+        description="<results>/ridge/models/models.json",
         alphas="<results>/ridge/alphas.png",
         figure="<results>/ridge/predictions.png",
     log:
@@ -52,5 +94,7 @@ rule ridge_summary:
         attempt=attempt,
     params:
         glue("ridge_summary"),
+        bootstraps=config["ridge"]["bootstraps"],
+        random_state=config["random_state"],
     script:
         "../scripts/ridge_summary.py"

@@ -47,6 +47,30 @@ def training_sets(splits: list[Split]) -> list[np.ndarray]:
     return [rows for split in splits for rows in [split.train, *(train for train, _ in split.inner)]]
 
 
+def permute(values: np.ndarray, donors: np.ndarray, *, permutations: int, random_state: int) -> np.ndarray:
+    """The target exchanged between donors at random, (samples, permutations).
+
+    values, donors: (samples,). Where the samples of a donor share one value, donors exchange their values;
+    otherwise donors with equally many samples exchange them whole, in order (exchangeability blocks: Winkler
+    et al. 2014, NeuroImage 92:381).
+    """
+    rng = np.random.default_rng(random_state)
+    codes, names = pd.factorize(donors)
+    rows = [np.flatnonzero(codes == code) for code in range(len(names))]
+    first = np.array([own[0] for own in rows])
+    shuffled = np.empty((len(values), permutations))
+    if np.array_equal(values, values[first][codes]):
+        for column in range(permutations):
+            shuffled[:, column] = values[rng.permutation(first)][codes]
+        return shuffled
+    sizes = np.array([len(own) for own in rows])
+    for column in range(permutations):
+        for size in np.unique(sizes):
+            block = np.array([own for own in rows if len(own) == size])
+            shuffled[block, column] = values[rng.permutation(block)]
+    return shuffled
+
+
 def check_target(obs: pd.DataFrame, target: str) -> None:
     """Raise InputError unless the target is a number of each sample."""
     numeric = [name for name in obs if obs[name].dtype.kind in "iuf"]
@@ -71,19 +95,38 @@ def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int
     return "predicted", ""
 
 
+def tested_types(path: str) -> list[str]:
+    """Ids of the tested cell types of pseudobulk/cell_types.tsv; InputError if there are none."""
+    types = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    tested = types.loc[types["tested"] == "True", "id"].tolist()
+    if not tested:
+        raise InputError(f"ridge.target: no cell type is tested, {path} says why; set ridge.target to null")
+    return tested
+
+
 def choose_samples(
     obs: pd.DataFrame, *, target: str, folds: int, inner_folds: int
 ) -> tuple[np.ndarray, dict[str, object]]:
     """Samples of a cell type that take part in its prediction, and a row that says how many and why not.
 
     obs: sample, donor, used and the target. Returns a mask (samples,) and status, reason, target, samples,
-    donors, samples_not_used and samples_without_target. Raises InputError if the target is no number.
+    donors, target_low, target_high, samples_not_used and samples_without_target. Raises InputError if the
+    target is no number.
     """
     check_target(obs, target)
     used = obs["used"].to_numpy(bool)
     kept = used & obs[target].notna().to_numpy()
     donors = obs.loc[kept, "donor"].to_numpy(object)
-    status, reason = verdict(obs.loc[kept, target].to_numpy(float), donors, folds, inner_folds)
-    facts = {"status": status, "reason": reason, "target": target, "samples": int(kept.sum())}
-    facts |= {"donors": len(np.unique(donors)), "samples_not_used": int((~used).sum())}
-    return kept, facts | {"samples_without_target": int((used & ~kept).sum())}
+    values = obs.loc[kept, target].astype(float)
+    status, reason = verdict(values.to_numpy(), donors, folds, inner_folds)
+    return kept, {
+        "status": status,
+        "reason": reason,
+        "target": target,
+        "samples": int(kept.sum()),
+        "donors": len(np.unique(donors)),
+        "target_low": values.min(),
+        "target_high": values.max(),
+        "samples_not_used": int((~used).sum()),
+        "samples_without_target": int((used & ~kept).sum()),
+    }

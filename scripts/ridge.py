@@ -7,14 +7,16 @@ variance are taken, standardised by their mean and standard deviation, and a rid
 minimises sum (y - b0 - z b)^2 + alpha sum b^2 (Hoerl & Kennedy 1970, Technometrics 12:55; scikit-learn).
 Folds hold whole donors and are the same for every alpha (_folds.py). Inner folds within each outer training
 set give the error by which ridge_summary chooses alpha without ever seeing the samples that it is scored on.
+The null: the same with the target exchanged between donors. Genes do not depend on the target, so all
+permutations share the genes and the factorisation of each training set.
 """
 
 from itertools import batched
 
 import numpy as np
 import pandas as pd
-from _folds import Split, choose_samples, make_splits, training_sets
-from _job import InputError, job
+from _folds import Split, choose_samples, make_splits, permute, tested_types, training_sets
+from _job import job
 from _sums import read_types
 from scipy.sparse import csr_array
 
@@ -27,6 +29,14 @@ PREDICTIONS = {
     "predicted": "float64",
 }
 INNER = {"repeat": "int64", "fold": "int64", "inner_mse": "float64"}
+NULL = {
+    "permutation": "int64",
+    "repeat": "int64",
+    "fold": "int64",
+    "inner_mse": "float64",
+    "sse": "float64",
+    "sst": "float64",
+}
 COEFFICIENTS = {
     "gene_id": "str",
     "symbol": "str",
@@ -78,37 +88,46 @@ def fit(expression: np.ndarray, target: np.ndarray, alpha: float):
 
 def predict(
     expression: np.ndarray,
-    target: np.ndarray,
+    targets: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
     genes: np.ndarray,
     alpha: float,
 ) -> np.ndarray:
-    """Predicted target of the test rows by a model of the training rows on the chosen columns."""
+    """Targets of the test rows predicted by a model of the training rows on the chosen columns."""
     table = expression[:, genes]
-    return fit(table[train], target[train], alpha).predict(table[test])
+    return fit(table[train], targets[train], alpha).predict(table[test])
 
 
 def cross_validate(
-    expression: np.ndarray, target: np.ndarray, splits: list[Split], chosen: list[np.ndarray], alpha: float
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    expression: np.ndarray, targets: np.ndarray, splits: list[Split], chosen: list[np.ndarray], alpha: float
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Predict each split's test rows from its training rows, and each inner fold likewise.
 
-    chosen: columns for each of training_sets(splits). Returns predictions (repeat, fold, row, predicted),
-    every row once per repeat, and inner (repeat, fold, inner_mse: mean over all rows of the training set).
+    targets: (samples, 1 + permutations), the true target first. chosen: columns for each of
+    training_sets(splits). Returns predictions (repeat, fold, row, predicted), every row once per repeat;
+    inner (repeat, fold, inner_mse: mean over all rows of the training set); and for each permutation the same
+    error, sse and sst: sums over the test rows of squared errors and of squared distances from the mean.
     """
-    predictions, inner = [], []
+    predictions, inner, null = [], [], []
     sets = 1 + len(splits[0].inner)
+    distances = (targets - targets.mean(axis=0)) ** 2
     for split, (genes, *inner_genes) in zip(splits, batched(chosen, sets), strict=True):
         where = {"repeat": split.repeat, "fold": split.fold}
-        predicted = predict(expression, target, split.train, split.test, genes, alpha)
-        predictions.append(pd.DataFrame({**where, "row": split.test, "predicted": predicted}))
+        predicted = predict(expression, targets, split.train, split.test, genes, alpha)
+        predictions.append(pd.DataFrame({**where, "row": split.test, "predicted": predicted[:, 0]}))
         errors = [
-            predict(expression, target, train, test, genes, alpha) - target[test]
+            predict(expression, targets, train, test, genes, alpha) - targets[test]
             for (train, test), genes in zip(split.inner, inner_genes, strict=True)
         ]
-        inner.append({**where, "inner_mse": np.mean(np.concatenate(errors) ** 2)})
-    return pd.concat(predictions, ignore_index=True), pd.DataFrame(inner).astype(INNER)
+        mse = np.mean(np.concatenate(errors) ** 2, axis=0)
+        inner.append({**where, "inner_mse": mse[0]})
+        sums = {"sse": (predicted - targets[split.test]) ** 2, "sst": distances[split.test]}
+        sums = {name: squares.sum(axis=0)[1:] for name, squares in sums.items()}
+        number = np.arange(1, targets.shape[1])
+        null.append(pd.DataFrame({"permutation": number, **where, "inner_mse": mse[1:], **sums}))
+    tables = pd.concat(predictions, ignore_index=True), pd.DataFrame(inner), pd.concat(null)
+    return tables[0], tables[1].astype(INNER), tables[2].astype(NULL).reset_index(drop=True)
 
 
 def coefficients(model, genes: pd.DataFrame) -> pd.DataFrame:
@@ -135,14 +154,15 @@ def ridge(
     folds: int,
     repeats: int,
     inner_folds: int,
+    permutations: int,
     random_state: int,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Nested cross-validation and final model of one cell type and alpha.
 
     counts, obs, genes: as read_types yields them; samples not used or without target are left out, counted.
-    Returns predictions, inner errors, one row of status and the coefficients of the model on all samples;
-    without samples or genes enough for folds, the status says so and the other tables are empty.
-    Raises InputError if the target is no numeric column of obs.
+    Returns predictions, inner errors, one row of status, the coefficients of the model on all samples, and
+    the errors under permuted targets; without samples or genes enough for folds, the status says so and the
+    other tables are empty. Raises InputError if the target is no numeric column of obs.
     """
     kept, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
     status = {"alpha": alpha, **facts, "genes": 0}
@@ -165,16 +185,18 @@ def ridge(
             status["status"] = "no_eligible_genes"
             status["reason"] = f"no gene is counted in {min_share:g} of the samples (ridge.min_share)"
     if status["status"] != "predicted":
-        return empty(PREDICTIONS), empty(INNER), pd.DataFrame([status]), empty(COEFFICIENTS)
+        return empty(PREDICTIONS), empty(INNER), pd.DataFrame([status]), empty(COEFFICIENTS), empty(NULL)
 
-    predictions, inner = cross_validate(expression, values, splits, chosen, alpha)
+    seed = {"permutations": permutations, "random_state": random_state}
+    targets = np.column_stack([values, permute(values, obs["donor"].to_numpy(object), **seed)])
+    predictions, inner, null = cross_validate(expression, targets, splits, chosen, alpha)
     rows = predictions.pop("row").to_numpy()
     about = obs[["sample", "donor"]].iloc[rows].reset_index(drop=True)
     predictions = pd.concat([predictions, about], axis=1).assign(observed=values[rows])
+    predictions = predictions[list(PREDICTIONS)].astype(PREDICTIONS)
     model = fit(expression[:, final], values, alpha)
     status["genes"] = len(final)
-    table = coefficients(model, genes.iloc[final])
-    return predictions[list(PREDICTIONS)].astype(PREDICTIONS), inner, pd.DataFrame([status]), table
+    return predictions, inner, pd.DataFrame([status]), coefficients(model, genes.iloc[final]), null
 
 
 def empty(columns: dict[str, str]) -> pd.DataFrame:
@@ -190,17 +212,15 @@ def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
-        tested = types.loc[types["tested"] == "True", "id"].tolist()
-        if not tested:
-            raise InputError("ridge: no cell type is tested; pseudobulk/cell_types.tsv says why")
+        tested = tested_types(snakemake.input.cell_types)  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
         results = [ridge(*sums, **settings) for sums in read_types(snakemake.input.sums, tested)]  # noqa: F821
         tables = [stack(list(tables), tested) for tables in zip(*results, strict=True)]
-        predictions, inner, status, table = tables
+        predictions, inner, status, table, null = tables
         predictions.to_parquet(out.predictions, index=False)
         inner.to_csv(out.inner, sep="\t", index=False)
         status.to_csv(out.status, sep="\t", index=False)
         table.to_parquet(out.coefficients, index=False)
+        null.to_parquet(out.null, index=False)
         done = (status["status"] == "predicted").sum()
         print(f"ridge: {done} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import ridge as step
-from _folds import Split, make_splits, training_sets
+from _folds import Split, make_splits, permute, tested_types, training_sets
 from _job import InputError
 from _sums import read_sums, read_types
 from hypothesis import given, settings
@@ -22,6 +22,7 @@ SETTINGS = {
     "folds": 5,
     "repeats": 2,
     "inner_folds": 3,
+    "permutations": 3,
     "random_state": 11,
 }
 
@@ -227,7 +228,7 @@ def closed_form(train, target, test, alpha):
 def test_predictions_and_inner_errors_are_the_closed_form(n_top_genes):
     counts, obs, genes = cohort(4, signal=0.3)
     changes = {"n_top_genes": n_top_genes, "repeats": 1}
-    predictions, inner, _, _ = step.ridge(counts, obs, genes, **SETTINGS | changes)
+    predictions, inner, *_ = step.ridge(counts, obs, genes, **SETTINGS | changes)
     raw = counts.toarray()
     expression = np.log1p(raw / raw.sum(axis=1, keepdims=True) * 1e4)
     age = obs["age"].to_numpy()
@@ -253,7 +254,7 @@ def test_predictions_and_inner_errors_are_the_closed_form(n_top_genes):
 
 def test_the_coefficients_are_the_model_on_all_samples():
     counts, obs, genes = cohort(4, signal=0.3)
-    _, _, status, table = step.ridge(counts, obs, genes, **SETTINGS)
+    _, _, status, table, _ = step.ridge(counts, obs, genes, **SETTINGS)
     assert status.loc[0, "genes"] == 40 == len(table) - 1
     assert table.loc[0, ["gene_id", "symbol"]].tolist() == ["(intercept)", ""]
     assert table.loc[1:, "coefficient"].abs().is_monotonic_decreasing
@@ -274,7 +275,7 @@ def test_the_coefficients_are_the_model_on_all_samples():
 
 
 def test_planted_signal_is_recovered():
-    predictions, _, status, table = step.ridge(*cohort(1, signal=0.4), **SETTINGS)
+    predictions, _, status, table, _ = step.ridge(*cohort(1, signal=0.4), **SETTINGS)
     assert status.loc[0, "status"] == "predicted"
     assert r2(predictions) > 0.5
     planted = [f"E{number:04d}" for number in range(40)]
@@ -323,6 +324,82 @@ def test_the_donor_test_sees_donors_on_both_sides(monkeypatch):
     assert noise_r2(PAIRED_NOISE, **PAIRED) > 0.2
 
 
+def test_rows_outside_a_training_set_change_nothing_in_it():
+    assert not rows_leak(step)
+
+
+def rows_leak(module):
+    """Whether the inner error of the first outer fold depends on that fold's own samples."""
+    counts, obs, genes = cohort(3)
+    errors = []
+    for factor in (1, 0):
+        split = make_splits(obs["donor"].to_numpy(), folds=5, repeats=1, inner_folds=3, random_state=11)[0]
+        dense = counts.toarray()
+        noise = np.random.default_rng(0).poisson(50, (len(split.test), 200)) if factor == 0 else 0
+        dense[np.ix_(split.test, np.arange(200, 400))] += noise
+        _, inner, *_ = module.ridge(csr_array(dense), obs, genes, **SETTINGS | {"repeats": 1})
+        errors.append(inner.loc[0, "inner_mse"])
+    return errors[0] != errors[1]
+
+
+def test_the_leak_test_sees_variable_genes_chosen_on_all_samples(monkeypatch):
+    def leak(expression, training, **settings):
+        everyone = choose_genes(expression, [np.arange(len(expression))], **settings)
+        return everyone * len(training)
+
+    monkeypatch.setattr(step, "choose_genes", leak)
+    assert rows_leak(step)
+
+
+# ---- the null
+
+
+@pytest.mark.parametrize("per_donor", [1, 2])
+def test_permutations_give_whole_donors_the_target_of_another(per_donor):
+    _, obs, _ = cohort(0, samples=24, per_donor=per_donor)
+    values, donors = obs["age"].to_numpy(), obs["donor"].to_numpy(object)
+    shuffled = permute(values, donors, permutations=50, random_state=1)
+    assert shuffled.shape == (24, 50)
+    for column in shuffled.T:
+        assert np.array_equal(np.sort(column), np.sort(values))
+        assert (pd.Series(column).groupby(donors).agg(np.ptp) == 0).all()
+    assert np.abs(np.corrcoef(values, shuffled.T)[0, 1:]).mean() < 0.4
+    assert np.array_equal(shuffled, permute(values, donors, permutations=50, random_state=1))
+
+
+def test_a_target_that_varies_within_donors_moves_in_blocks_of_the_same_size():
+    donors = np.array(["a", "a", "b", "c", "c", "d", "e", "e"])
+    values = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
+    shuffled = permute(values, donors, permutations=60, random_state=0)
+    pairs = {tuple(column[[0, 1]]) for column in shuffled.T}
+    assert pairs == {(1, 2), (4, 5), (7, 8)}
+    assert {column[2] for column in shuffled.T} == {3, 6}
+
+
+def test_the_null_is_that_of_a_permuted_target():
+    counts, obs, genes = cohort(4, signal=0.3)
+    donors = obs["donor"].to_numpy(object)
+    shuffled = permute(obs["age"].to_numpy(), donors, permutations=3, random_state=11)
+    *_, null = step.ridge(counts, obs, genes, **SETTINGS)
+    assert len(null) == 3 * 2 * 5
+    for number in (1, 3):
+        changed = obs.assign(age=shuffled[:, number - 1])
+        predictions, inner, *_ = step.ridge(counts, changed, genes, **SETTINGS)
+        found = null[null["permutation"] == number].reset_index(drop=True)
+        np.testing.assert_allclose(found["inner_mse"], inner["inner_mse"])
+        squares = (predictions["observed"] - predictions["predicted"]) ** 2
+        expected = squares.groupby([predictions["repeat"], predictions["fold"]]).sum()
+        np.testing.assert_allclose(found["sse"], expected)
+        assert found.loc[found["repeat"] == 0, "sst"].sum() == pytest.approx(obs["age"].var() * 59)
+
+
+def test_more_permutations_change_no_prediction():
+    data = cohort(2)
+    one, more = (step.ridge(*data, **SETTINGS | {"permutations": number}) for number in (1, 20))
+    np.testing.assert_allclose(one[0]["predicted"], more[0]["predicted"], rtol=1e-10)
+    pd.testing.assert_frame_equal(one[3], more[3])
+
+
 def test_inner_errors_choose_the_better_alpha():
     data = cohort(1, signal=0.4)
     errors = [
@@ -343,13 +420,22 @@ def test_samples_without_target_or_use_are_left_out_and_counted():
     counts, obs, genes = cohort(1, signal=0.4)
     obs.loc[[3, 4], "used"] = False
     obs.loc[[4, 10, 20, 30], "age"] = np.nan
-    predictions, _, status, _ = step.ridge(counts, obs, genes, **SETTINGS)
+    predictions, _, status, *_ = step.ridge(counts, obs, genes, **SETTINGS)
     kept = obs.drop(index=[3, 4, 10, 20, 30])
     assert status.loc[0, ["samples", "samples_not_used", "samples_without_target"]].tolist() == [55, 2, 3]
     assert sorted(predictions.loc[predictions["repeat"] == 1, "sample"]) == kept["sample"].tolist()
     rows = kept.index.to_numpy()
     expected = step.ridge(counts[rows], kept.reset_index(drop=True), genes, **SETTINGS)
     pd.testing.assert_frame_equal(predictions, expected[0])
+
+
+def test_no_tested_type_is_refused_and_untested_ones_are_left_out(tmp_path):
+    path = tmp_path / "cell_types.tsv"
+    path.write_text("id\tlabel\ttested\na\tNA\tTrue\nb\tB\tFalse\n")
+    assert tested_types(path) == ["a"]
+    path.write_text("id\tlabel\ttested\nb\tB\tFalse\n")
+    with pytest.raises(InputError, match=r"no cell type is tested, .* set ridge.target to null"):
+        tested_types(path)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +483,7 @@ def test_nothing_predicted_has_a_reason_and_valid_tables(change, status, reason,
     assert found.loc[0, "status"] == status
     assert reason in found.loc[0, "reason"]
     assert list(found) == list(full[2])
-    for number in (0, 1, 3):
+    for number in (0, 1, 3, 4):
         assert tables[number].empty
         dtypes = []
         for table in (tables[number], full[number]):
@@ -445,7 +531,7 @@ def test_real_sums_tell_age(shared_data):
     )
     genes = pd.DataFrame({"gene_id": sums.var_names, "symbol": sums.var["feature_name"].to_numpy()})
     changes = {"n_top_genes": 500, "alpha": 1000.0, "repeats": 1}
-    predictions, _, status, table = step.ridge(csr_array(sums.X), obs, genes, **SETTINGS | changes)
+    predictions, _, status, table, _ = step.ridge(csr_array(sums.X), obs, genes, **SETTINGS | changes)
     assert status.loc[0, "samples"] == 100
     assert r2(predictions) > 0.25
     error = (predictions["observed"] - predictions["predicted"]).abs().mean()

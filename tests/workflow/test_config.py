@@ -28,6 +28,12 @@ REFUSED = [
     ({"contrasts": [AGE | {"test": "sex"}]}, "contrasts.age.unit: sex is a category; remove unit"),
     ({"contrasts": [AGE, AGE]}, "contrasts: 'age' is there more than once"),
     ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is no numeric covariate"),
+    (
+        {"ridge": {"baselines": [{"name": "bmi", "columns": ["bmi"]}]}},
+        "ridge.baselines.bmi: 'bmi' is no column that it can use; use composition, log_cells",
+    ),
+    ({"ridge": {"baselines": [{"name": "age", "columns": ["age"]}]}}, "ridge.baselines.age: 'age' is no"),
+    ({"ridge": {"baselines": [{"name": "mean", "columns": ["sex"]}]}}, "the name 'mean' is taken"),
     ({"cells": {"strata": [{"column": "bmi"}]}}, "cells.strata: 'bmi' is no column"),
     ({"doublets": {"by": "pool"}}, "set load.shard_by: pool"),
     ({"load": {"pool": None}}, "pool needs a column of pools; set load.pool"),

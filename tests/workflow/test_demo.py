@@ -1,6 +1,9 @@
 """The default run on the demo cohort: what was planted is found, and nothing is lost or run twice."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 FDR = 0.05
+ROOT = Path(__file__).parent.parent.parent
 
 
 def tsv(path):
@@ -128,6 +132,45 @@ def test_every_sample_is_predicted_once_per_repeat(results, tested):
     assert set(predictions["cell_type"]) == set(tested["id"])
     by_repeat = predictions.groupby(["cell_type", "repeat"])["sample"]
     assert (by_repeat.nunique() == by_repeat.size()).all()
+
+
+def test_expression_predicts_age_better_than_any_baseline(results, tested):
+    summary = pd.read_csv(results / "ridge/summary.tsv", sep="\t").set_index("label")
+    assert sorted(summary.index) == sorted(tested["label"])
+    print(
+        summary[["mae", "best_baseline", "gain_mae", "gain_mae_low", "gain_mae_high", "pvalue", "supported"]]
+    )
+    assert (summary["gain_mae"] > 0).all()
+    assert summary["supported"].sum() >= 4
+    assert summary.loc["CD4-positive, alpha-beta T cell", "supported"]
+    scores = pd.read_csv(results / "ridge/scores.tsv", sep="\t")
+    baselines = set(scores["model"]) - {"expression"}
+    assert baselines == {"mean", "sex", "technical", "composition"}
+
+
+def test_corrected_gaps_do_not_follow_age(results):
+    gaps = pd.read_csv(results / "ridge/gaps.tsv", sep="\t")
+    for _, table in gaps.groupby("cell_type"):
+        assert abs(table["corrected_gap"].corr(table["observed"])) < 1e-6
+        assert table["gap"].corr(table["observed"]) < -0.3
+
+
+def test_the_final_models_can_be_applied_to_sums(results, tmp_path):
+    program, sums = ROOT / "ops" / "predict.py", results / "pseudobulk/sums.h5ad"
+    command = [sys.executable, program, "--model", results / "ridge/models", "--sums", sums]
+    subprocess.run([*command, "--out", tmp_path / "out.tsv"], check=True)
+    found = pd.read_csv(tmp_path / "out.tsv", sep="\t").set_index(["label", "sample"])["predicted"]
+    coefficients = pd.read_csv(results / "ridge/models/coefficients.tsv", sep="\t")
+    models = json.loads((results / "ridge/models/models.json").read_text())["models"]
+    data = ad.read_h5ad(sums)
+    for name, model in models.items():
+        mine = data[data.obs["cell_type"] == name]
+        own = coefficients[coefficients["cell_type"] == name]
+        x = np.log1p(1e4 * mine.X.toarray() / mine.X.sum(axis=1).reshape(-1, 1))
+        x = pd.DataFrame(np.asarray(x), columns=mine.var_names)[own["gene_id"]].to_numpy()
+        z = (x - own["mean"].to_numpy()) / own["sd"].to_numpy()
+        expected = model["intercept"] + z @ own["coefficient"].to_numpy()
+        np.testing.assert_allclose(found.loc[model["label"]].to_numpy(), expected, rtol=1e-9)
 
 
 def test_records_and_logs_of_every_job_exist(results):

@@ -28,6 +28,17 @@ def test_one_more_alpha_runs_one_job_and_the_summary(demo):
     assert planned == {"ridge": 1, "ridge_summary": 1}
 
 
+def test_another_baseline_runs_no_ridge(demo):
+    baselines = [{"name": "cells", "columns": ["log_cells"]}]
+    assert overlay(demo, {"ridge": {"baselines": baselines}}) == {"baselines": 1, "ridge_summary": 1}
+    assert overlay(demo, {"ridge": {"bootstraps": 100}}) == {"ridge_summary": 1}
+
+
+def test_no_target_plans_no_prediction(demo):
+    (demo.folder / "results/ridge/summary.tsv").unlink()
+    assert overlay(demo, {"ridge": {"target": None}}) == {}
+
+
 def test_one_more_resolution_runs_only_its_cluster_and_the_markers(demo):
     assert overlay(demo, {"cluster": {"resolution": [0.5, 1.0, 2.0]}}) == {"cluster": 1, "markers": 1}
 

@@ -33,6 +33,8 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("ridge", "target"): {"ridge": {"target": None}},
     ("cluster", "resolution"): {"cluster": {"resolution": [2.0]}},
     ("ridge", "alpha"): {"ridge": {"alpha": [7]}},
+    ("ridge", "baselines"): {"ridge": {"baselines": [{"name": "cells", "columns": ["log_cells"]}]}},
+    ("ridge", "baseline_alpha"): {"ridge": {"baseline_alpha": [7]}},
     ("contrasts", None): {"contrasts": [DEFAULTS["contrasts"][0] | {"unit": 5}]},
     ("gene_sets", None): {"gene_sets": []},
     ("pathvars", "results"): {"pathvars": {"results": "elsewhere"}},
