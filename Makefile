@@ -25,11 +25,32 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
 
-test: test-unit ## the whole test suite
-	$(BIN)/python -m pytest --ignore tests/unit
+sweep: ARGS ?= --configfile config/sweep.yaml
+sweep: env ## run the variants of a config and compare their answers, ARGS="--configfile config/sweep.yaml"
+	$(BIN)/python ops/sweep.py $(ARGS)
+
+test: test-unit ## the whole test suite, but for test-slurm
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm
 
 test-unit: env ## its fast part, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
+
+test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)
+	$(BIN)/python -m pytest -s --durations 5 tests/slurm
+
+profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
+	$(BIN)/python ops/profiles.py audit
+
+cost: env ## where the last run's time went, per rule; which requests are far from use
+	$(BIN)/python ops/cost.py $(ARGS)
+
+export CONFIG PROFILE SCRATCH TARGET SYMPTOM # the scripts read them: no shell sees what is in them
+
+doctor: env ## is everything there? CONFIG=my.yaml PROFILE=profiles/slurm SCRATCH=/scratch
+	$(BIN)/python ops/doctor.py
+
+incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was seen"
+	$(BIN)/python ops/incident.py
 
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """What each job of a finished run cost, from its records: the tables behind `run.py` and `growth.py`.
 
 A record `<results>/benchmarks/**/<job>.perf.json` is written by `scripts/_performance.py`. Where the run had
-PYTHONPROFILEIMPORTTIME=1, a job's log also tells how long the imports within its main took.
+PYTHONPROFILEIMPORTTIME=1, a job's log also tells how long the imports within its main took; without it the
+record does. ops/cost.py starts from the same table.
 """
 
 import json
@@ -17,8 +18,10 @@ def collect(results: Path) -> pd.DataFrame:
     """One row per job, in the order of their start.
 
     Columns: rule, wildcards (text), start and end (s since the first job's process began), wall_s (start-up
-    included), work_s (without start-up and imports), startup_s (process start to main, and imports in main),
-    cpu_s, peak_mb (process tree), mem_mb (requested), input_mb, read_mb, written_mb, threads, status.
+    included), block_s (the script's main), work_s (without start-up and imports), startup_s (process start to
+    main, and imports in main), cpu_s, peak_mb (process tree), mem_mb (requested), input_mb, read_mb,
+    written_mb, threads, status; overhead_cpu_s (of start-up and imports), core_wait_s (ready to run, without
+    a core) and minutes (requested), the last two NaN in records that do not tell.
     Raises FileNotFoundError when there is no record.
     """
     rows = []
@@ -26,6 +29,7 @@ def collect(results: Path) -> pd.DataFrame:
         record = json.loads(path.read_text())
         log = results / "logs" / path.relative_to(results / "benchmarks")
         imports = import_seconds(log.with_name(path.name.replace(".perf.json", ".log")))
+        imports = imports or record.get("imports_s", 0.0)
         start = pd.Timestamp(record["start_time"]).timestamp() - record["startup_s"]
         wall = record["startup_s"] + record["wall_time_s"]
         startup = min(record["startup_s"] + imports, wall)  # workers of a job import at the same time
@@ -36,17 +40,23 @@ def collect(results: Path) -> pd.DataFrame:
                 "start": start,
                 "end": start + wall,
                 "wall_s": wall,
+                "block_s": record["wall_time_s"],
                 "work_s": wall - startup,
                 "startup_s": startup,
                 "cpu_s": record["cpu_time_s"],
                 "peak_mb": record["peak_rss_mb"],
                 "mem_mb": record["mem_mb_requested"],
+                "overhead_cpu_s": record.get("startup_cpu_s", record["startup_s"])
+                + record.get("imports_cpu_s", imports),
+                "core_wait_s": record.get("core_wait_s"),
+                "minutes": record.get("runtime_min_requested"),
                 **{name: record[name] for name in ("input_mb", "read_mb", "written_mb", "threads", "status")},
             }
         )
     if not rows:
         raise FileNotFoundError(f"{results}: no benchmarks/**/*.perf.json; run the workflow there first")
-    jobs = pd.DataFrame(rows).sort_values("start", ignore_index=True)
+    jobs = pd.DataFrame(rows).astype({"core_wait_s": float, "minutes": float})
+    jobs = jobs.sort_values("start", ignore_index=True)
     origin = jobs["start"].min()
     return jobs.assign(start=jobs["start"] - origin, end=jobs["end"] - origin)
 

@@ -22,11 +22,12 @@ from scipy.optimize import linprog
 
 RESOURCES = ROOT / "workflow/resources.yaml"
 HEADROOM_MB, HEADROOM_MINUTES = 1.4, 4.0
-LEAST_MB, LEAST_MINUTES = 300, 5  # a SLURM job starts Snakemake again, which takes 300 MB by itself
+SNAKEMAKE_MB = 400  # of a SLURM job: it starts Snakemake twice (docs/operations.md)
+LEAST_MINUTES = 5
 HEAD = """\
 # What a job of each step asks for: mem_mb + mem_mb_per_input_mb x (MB of its inputs), and minutes likewise.
 # Requests grow with the attempt. Fitted by bench/resources.py on {day}, commit {commit}, {cpu}:
-# runs of {cells} cells; the lowest line above all jobs, times {mb} for memory and {minutes} for time.
+# runs of {cells} cells; the lowest line above all jobs, times {mb} for memory and {minutes} for time, and {own} MB for Snakemake.
 # Set by hand, as no benchmark has them: {kept}.
 """
 
@@ -52,7 +53,7 @@ def fit(jobs: pd.DataFrame) -> dict[str, dict[str, float]]:
         base, slope = line_above(size, group["peak_mb"].to_numpy())
         start, pace = line_above(size, group["wall_s"].to_numpy() / 60)
         models[rule] = {
-            "mem_mb": max(LEAST_MB, ceil(base * HEADROOM_MB / 10) * 10),
+            "mem_mb": ceil((base * HEADROOM_MB + SNAKEMAKE_MB) / 10) * 10,
             "mem_mb_per_input_mb": rounded_up(slope * HEADROOM_MB),
             "minutes": max(LEAST_MINUTES, ceil(start * HEADROOM_MINUTES)),
             "minutes_per_input_mb": rounded_up(pace * HEADROOM_MINUTES),
@@ -71,7 +72,11 @@ def rounded_up(value: float) -> float:
 def text(models: dict[str, dict], known: dict[str, dict], head: dict) -> str:
     """The file: every step of `known`, in its order, with its new model where there is one."""
     kept = [step for step in known if step not in models]
-    lines = [HEAD.format(**head, mb=HEADROOM_MB, minutes=HEADROOM_MINUTES, kept=", ".join(kept) or "none")]
+    lines = [
+        HEAD.format(
+            **head, mb=HEADROOM_MB, own=SNAKEMAKE_MB, minutes=HEADROOM_MINUTES, kept=", ".join(kept) or "none"
+        )
+    ]
     for step, model in known.items():
         values = ", ".join(f"{name}: {value:g}" for name, value in (models.get(step, model)).items())
         lines.append(f"{step}: {{{values}}}\n")

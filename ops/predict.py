@@ -69,13 +69,10 @@ def apply(
     return intercept + z @ table["coefficient"].to_numpy()
 
 
-def predict(
-    description: dict, coefficients: pd.DataFrame, sums: str, *, min_weight: float, only: list[str]
-) -> pd.DataFrame:
-    """One row per cell type and sample of the cohort for which there is a model.
+def match_types(description: dict, sums: str, only: list[str]) -> pd.DataFrame:
+    """The cell types of the sums that have a model and are wanted: cell_type, label, and model, its id.
 
-    only: labels of the cell types wanted, all if empty. SystemExit with one line when the cohort lacks more
-    of a model than allowed, has a gene id twice, or shares no cell type with the models.
+    only: labels of the cell types wanted, all if empty. SystemExit when one of them, or all, cannot be had.
     """
     known = {model["label"]: name for name, model in description["models"].items()}
     types = read_obs(sums)[["cell_type", "label"]].drop_duplicates()
@@ -83,31 +80,45 @@ def predict(
         if label not in known or label not in set(types["label"]):
             where = "model" if label not in known else "sum"
             sys.exit(f"error: there is no {where} of {label!r}; --cell-type is one of {', '.join(known)}")
-    wanted = types[types["label"].isin(only or known) & types["label"].isin(known)]
     for label in sorted(set(types["label"]) - set(known)):
         print(f"predict: {label}: no model", file=sys.stderr)
+    wanted = types[types["label"].isin(only or known) & types["label"].isin(known)]
     if wanted.empty:
         sys.exit(f"error: {sums} has none of the cell types of the models: {', '.join(known)}")
-    tables = []
-    labels = wanted["label"].tolist()
-    for label, (counts, obs, genes) in zip(labels, read_types(sums, wanted["cell_type"]), strict=True):
-        if not genes["gene_id"].is_unique:
-            twice = genes.loc[genes["gene_id"].duplicated(), "gene_id"].iloc[0]
-            sys.exit(f"error: {sums} has gene {twice} twice; sum or rename its genes")
-        mine = coefficients[coefficients["cell_type"] == known[label]]
-        model, found = description["models"][known[label]], overlap(mine, genes["gene_id"])[1]
-        if found["share_weight"] < min_weight:
-            sys.exit(
-                f"error: {label}: {found['genes_present']} of {found['genes']} genes of its model are there, "
-                f"{found['share_weight']:.0%} of its weight; --min-weight asks for {min_weight:.0%}"
-            )
+    return wanted.assign(model=wanted["label"].map(known))
+
+
+def check_genes(label: str, gene_ids: pd.Series, found: dict[str, float], min_weight: float) -> None:
+    """SystemExit with one line when a gene is there twice, or more of the model is missing than allowed."""
+    if not gene_ids.is_unique:
+        twice = gene_ids[gene_ids.duplicated()].iloc[0]
+        sys.exit(f"error: {label}: gene {twice} is in the sums twice; sum or rename its genes")
+    if found["share_weight"] < min_weight:
+        sys.exit(
+            f"error: {label}: {found['genes_present']} of {found['genes']} genes of its model are there, "
+            f"{found['share_weight']:.0%} of its weight; --min-weight asks for {min_weight:.0%}"
+        )
+
+
+def predict(
+    description: dict, coefficients: pd.DataFrame, sums: str, *, min_weight: float, only: list[str]
+) -> pd.DataFrame:
+    """One row per cell type and sample of the cohort for which there is a model.
+
+    only: labels of the cell types wanted, all if empty. SystemExit as match_types and check_genes say.
+    """
+    tables, types = [], match_types(description, sums, only)
+    rows = read_types(sums, types["cell_type"])
+    for label, name, (counts, obs, genes) in zip(types["label"], types["model"], rows, strict=True):
+        mine, model = coefficients[coefficients["cell_type"] == name], description["models"][name]
+        found = overlap(mine, genes["gene_id"])[1]
+        check_genes(label, genes["gene_id"], found, min_weight)
         settings = {"intercept": model["intercept"], "counts_per": description["expression"]["counts_per"]}
         predicted = apply(counts, genes["gene_id"], mine, **settings)
         low, high = model["training_range"]
-        about = obs[["label", "sample", "donor", "cells", "used"]]
-        found |= {"target": description["target"], "predicted": predicted}
-        found["extrapolated"] = (predicted < low) | (predicted > high)
-        tables.append(about.assign(**found))
+        table = obs[["label", "sample", "donor", "cells", "used"]].assign(**found)
+        beyond = (predicted < low) | (predicted > high)
+        tables.append(table.assign(target=description["target"], predicted=predicted, extrapolated=beyond))
         print(
             f"predict: {label}: {len(obs)} samples, {found['genes_present']} of {found['genes']} genes, "
             f"{found['share_weight']:.1%} of the weight, trained on {model['donors']} donors of "

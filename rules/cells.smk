@@ -9,9 +9,9 @@ rule qc:
         cells="<results>/qc/{shard}.parquet",
         limits="<results>/qc/{shard}.limits.tsv",
     log:
-        "<logs>/qc/{shard}.log",
+        local("<logs>/qc/{shard}.log"),
     benchmark:
-        "<benchmarks>/qc/{shard}.tsv"
+        local("<benchmarks>/qc/{shard}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("qc"),
@@ -33,9 +33,9 @@ rule doublets:
         cells="<results>/doublets/{shard}.parquet",
         status="<results>/doublets/{shard}.status.tsv",
     log:
-        "<logs>/doublets/{shard}.log",
+        local("<logs>/doublets/{shard}.log"),
     benchmark:
-        "<benchmarks>/doublets/{shard}.tsv"
+        local("<benchmarks>/doublets/{shard}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("doublets"),
@@ -61,9 +61,9 @@ rule cells:
         cells="<results>/cells/cells.parquet",
         attrition="<results>/cells/attrition.tsv",
     log:
-        "<logs>/cells.log",
+        local("<logs>/cells.log"),
     benchmark:
-        "<benchmarks>/cells.tsv"
+        local("<benchmarks>/cells.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("cells"),

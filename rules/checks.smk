@@ -7,16 +7,16 @@ def refuse(condition, message):
         sys.exit(f"error: {message}")
 
 
-def check_schema():
+def check_schema(settings, prefix=""):
     """Stop at the first key that the closed schema does not know or whose value it refuses."""
     schema = yaml.safe_load(workflow_file("../workflow/schemas/config.yaml"))
-    errors = Draft202012Validator(schema).iter_errors(config)
+    errors = Draft202012Validator(schema).iter_errors(settings)
     for error in sorted(errors, key=lambda error: [str(key) for key in error.absolute_path]):
         key = ".".join(str(key) for key in error.absolute_path) or "config"
-        refuse(True, f"{key}: {error.message}; see config/README.md")
+        refuse(True, f"{prefix}{key}: {error.message}; see config/README.md")
 
 
-check_schema()
+check_schema(config)
 
 COVARIATES = {covariate["name"]: covariate["type"] for covariate in config["load"]["covariates"]}
 SAMPLE_COLUMNS = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk
@@ -57,14 +57,24 @@ def check_pool():
     )
 
 
+FUNCTIONS = next(  # that a formula may call, as the step says
+    ast.literal_eval(node.value)
+    for node in ast.parse(workflow_file("../scripts/_contrast.py")).body
+    if isinstance(node, ast.Assign) and node.targets[0].id == "FUNCTIONS"
+)
+
+
 def formula_variables(formula):
-    """Columns that a formula names; `:` is read as a product. Which functions are allowed, the step checks."""
+    """Columns that a formula names; `:` is read as a product. SyntaxError for a call of anything else."""
     tree = ast.parse(formula.lstrip("~ ").replace(":", "@"), mode="eval")
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not (isinstance(call.func, ast.Name) and call.func.id in FUNCTIONS):
+            raise SyntaxError("a formula calls only the functions that it knows")
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
 
 
-def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None):
+def check_contrast(name, design, test, unit=None, level=None, reference=None, references=None, subset=None):
     key = f"contrasts.{name}"
     known = sorted(SAMPLE_COLUMNS | COVARIATES.keys())
     try:
@@ -81,17 +91,28 @@ def check_contrast(name, design, test, unit=None, level=None, reference=None, re
         name for name in tested if name in ("donor", "pool") or COVARIATES.get(name) == "categorical"
     ]
     numbers = [name for name in tested if name not in categories]
-    refuse(numbers and unit is None, f"{key}.unit: {numbers} is a number; say per how many, like unit: 1")
+    curve = any(f"{function}(" in test for function in ("bs", "cr", "poly"))
+    refuse(curve and unit is not None, f"{key}.unit: {test} is a curve, tested as a whole; remove unit")
+    refuse(
+        numbers and unit is None and not curve,
+        f"{key}.unit: {numbers} is a number; say per how many, like unit: 1",
+    )
     refuse(not numbers and unit is not None, f"{key}.unit: {test} is a category; remove unit")
     refuse(
         (level or reference) and not categories, f"{key}: {test} has no category; remove level and reference"
     )
     refuse(
-        len(categories) == 1 and not (level and reference),
-        f"{key}: {categories} is a category; set level and reference, the two levels compared",
+        len(categories) == 1 and bool(level) != bool(reference),
+        f"{key}: {categories} is a category; set level and reference, the two levels compared, "
+        "or neither to test all levels together",
     )
     for variable in references or {}:
         refuse(variable not in variables, f"{key}.references: {variable!r} is not in the design {design!r}")
+    for column in subset or {}:
+        refuse(
+            column not in known,
+            f"{key}.subset: {column!r} is no column of a sample; use one of {', '.join(known)}",
+        )
 
 
 def check_names():
@@ -142,6 +163,18 @@ def check_baselines(target, baselines):
             )
 
 
+def check_scratch():
+    """A variable of a scratch folder that is not set would become a folder of that name on the shared disk."""
+    for prefix in ("local_storage_prefix", "remote_job_local_storage_prefix"):
+        path = os.path.expandvars(str(getattr(workflow.storage_settings, prefix)))
+        unset = re.findall(r"\$\{?(?!SLURM_)\w+", path)  # SLURM sets its own on the node
+        refuse(
+            unset,
+            f"{prefix.replace('_', '-')}: {' '.join(unset)} in {path} is not set; export it, or use a path",
+        )
+
+
+check_scratch()
 check_names()
 if config["ridge"]["target"]:
     check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])

@@ -10,9 +10,9 @@ rule simulate:
         effects="<results>/simulate/effects.tsv",
         cells="<results>/simulate/cells.parquet",
     log:
-        "<logs>/simulate.log",
+        local("<logs>/simulate.log"),
     benchmark:
-        "<benchmarks>/simulate.tsv"
+        local("<benchmarks>/simulate.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("simulate"),
@@ -31,9 +31,9 @@ rule fetch:
     output:
         cohort=downloaded_file(config["cohort"]["url"] or ".h5ad"),
     log:
-        "<logs>/fetch.log",
+        local("<logs>/fetch.log"),
     benchmark:
-        "<benchmarks>/fetch.tsv"
+        local("<benchmarks>/fetch.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("fetch"),
@@ -59,9 +59,9 @@ rule load:
         genes="<results>/load/genes.parquet",
         cohort="<results>/load/cohort.json",
     log:
-        "<logs>/load.log",
+        local("<logs>/load.log"),
     benchmark:
-        "<benchmarks>/load.tsv"
+        local("<benchmarks>/load.tsv")
     threads: 2
     resources:
         mem_mb=mem_mb("load"),
@@ -83,9 +83,9 @@ rule filter:
         samples="<results>/filter/samples.tsv",
         cell_types="<results>/filter/cell_types.tsv",
     log:
-        "<logs>/filter.log",
+        local("<logs>/filter.log"),
     benchmark:
-        "<benchmarks>/filter.tsv"
+        local("<benchmarks>/filter.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("filter"),

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -78,6 +79,11 @@ def runtime(step):
 def attempt(wildcards, attempt):
     """Which attempt of the job this is, from 1; a job is told nowhere else."""
     return attempt
+
+
+def settings(section, *keys):
+    """Some keys of a config section, for a step that must not rerun when the others change."""
+    return {key: config[section][key] for key in keys}
 
 
 def downloaded_file(url):

@@ -12,9 +12,9 @@ checkpoint pseudobulk:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
     log:
-        "<logs>/pseudobulk.log",
+        local("<logs>/pseudobulk.log"),
     benchmark:
-        "<benchmarks>/pseudobulk.tsv"
+        local("<benchmarks>/pseudobulk.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("pseudobulk"),
@@ -27,21 +27,48 @@ checkpoint pseudobulk:
         "../scripts/pseudobulk.py"
 
 
+rule contrasts:
+    """Check one contrast in every cell type: samples, rank, degrees of freedom, confounding."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        cell_types="<results>/contrasts/{contrast}.tsv",
+    log:
+        local("<logs>/contrasts/{contrast}.log"),
+    benchmark:
+        local("<benchmarks>/contrasts/{contrast}.tsv")
+    threads: 1
+    resources:
+        mem_mb=mem_mb("contrasts"),
+        runtime=runtime("contrasts"),
+        attempt=attempt,
+    params:
+        glue("contrasts"),
+        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        min_samples=config["pseudobulk"]["min_samples"],
+        min_residual_df=config["differential"]["min_residual_df"],
+    script:
+        "../scripts/contrasts.py"
+
+
 rule differential:
     """Test each gene of one cell type for one contrast with PyDESeq2."""
     input:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
+        contrast="<results>/contrasts/{contrast}.tsv",
     output:
         genes="<results>/differential/{contrast}/{cell_type}.parquet",
         status="<results>/differential/{contrast}/{cell_type}.status.tsv",
         samples="<results>/differential/{contrast}/{cell_type}.samples.tsv",
         volcano="<results>/differential/{contrast}/{cell_type}.volcano.png",
         pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
+        dispersions="<results>/differential/{contrast}/{cell_type}.dispersions.png",
     log:
-        "<logs>/differential/{contrast}/{cell_type}.log",
+        local("<logs>/differential/{contrast}/{cell_type}.log"),
     benchmark:
-        "<benchmarks>/differential/{contrast}/{cell_type}.tsv"
+        local("<benchmarks>/differential/{contrast}/{cell_type}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("differential"),
@@ -50,6 +77,7 @@ rule differential:
     params:
         glue("differential"),
         **config["differential"],
+        min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
         cell_type=lambda wildcards: wildcards.cell_type,
     script:
@@ -66,9 +94,9 @@ rule synthesis:
         genes="<results>/synthesis/{contrast}/genes.tsv",
         heatmap="<results>/synthesis/{contrast}/heatmap.png",
     log:
-        "<logs>/synthesis/{contrast}.log",
+        local("<logs>/synthesis/{contrast}.log"),
     benchmark:
-        "<benchmarks>/synthesis/{contrast}.tsv"
+        local("<benchmarks>/synthesis/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("synthesis"),
@@ -91,9 +119,9 @@ rule composition:
         status="<results>/composition/{contrast}/status.tsv",
         figure="<results>/composition/{contrast}/odds_ratios.png",
     log:
-        "<logs>/composition/{contrast}.log",
+        local("<logs>/composition/{contrast}.log"),
     benchmark:
-        "<benchmarks>/composition/{contrast}.tsv"
+        local("<benchmarks>/composition/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("composition"),
@@ -102,6 +130,7 @@ rule composition:
     params:
         glue("composition"),
         **config["composition"],
+        min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
         "../scripts/composition.py"

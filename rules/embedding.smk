@@ -15,9 +15,9 @@ rule preprocess:
         loadings="<results>/preprocess/loadings.parquet",
         variance="<results>/preprocess/variance.tsv",
     log:
-        "<logs>/preprocess.log",
+        local("<logs>/preprocess.log"),
     benchmark:
-        "<benchmarks>/preprocess.tsv"
+        local("<benchmarks>/preprocess.tsv")
     priority: 1
     threads: 1
     resources:
@@ -41,9 +41,9 @@ rule dimred:
         neighbors="<results>/dimred/neighbors.h5ad",
         status="<results>/dimred/status.tsv",
     log:
-        "<logs>/dimred.log",
+        local("<logs>/dimred.log"),
     benchmark:
-        "<benchmarks>/dimred.tsv"
+        local("<benchmarks>/dimred.tsv")
     priority: 1
     threads: 1
     resources:
@@ -69,9 +69,9 @@ rule layout:
         status="<results>/layout/status.tsv",
         figure="<results>/layout/umap.png",
     log:
-        "<logs>/layout.log",
+        local("<logs>/layout.log"),
     benchmark:
-        "<benchmarks>/layout.tsv"
+        local("<benchmarks>/layout.tsv")
     priority: 1
     threads: 1
     resources:
@@ -96,9 +96,9 @@ rule cluster:
         agreement="<results>/cluster/resolution_{resolution}.agreement.tsv",
         contingency="<results>/cluster/resolution_{resolution}.contingency.tsv",
     log:
-        "<logs>/cluster/resolution_{resolution}.log",
+        local("<logs>/cluster/resolution_{resolution}.log"),
     benchmark:
-        "<benchmarks>/cluster/resolution_{resolution}.tsv"
+        local("<benchmarks>/cluster/resolution_{resolution}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("cluster"),
@@ -121,9 +121,9 @@ rule markers:
     output:
         markers=expand("<results>/markers/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
     log:
-        "<logs>/markers.log",
+        local("<logs>/markers.log"),
     benchmark:
-        "<benchmarks>/markers.tsv"
+        local("<benchmarks>/markers.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("markers"),

@@ -1,29 +1,37 @@
-# What every run ends with, whether it succeeded or not: its failures in one file and one summary.
+# What every run begins and ends with: its retry policies, its failures in one file, an incident bundle.
+import subprocess
+from datetime import UTC, datetime
+
+for helper in ("_failures", "_ending"):
+    sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
+import _ending
+
+STARTED = datetime.now(UTC).isoformat()
+# By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
+os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
 
 
-def gather_failures():
-    """Write every recorded failure to <results>/run/failures.jsonl and print them by category."""
-    results = Path(workflow.pathvars.apply("<results>"))
-    lines = [
-        line
-        for record in sorted((results / "benchmarks").rglob("*.failures.jsonl"))
-        for line in record.read_text().splitlines()
-    ]
-    (results / "run").mkdir(parents=True, exist_ok=True)
-    (results / "run" / "failures.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    by_category = {}
-    for failure in map(json.loads, lines):
-        by_category.setdefault(failure["category"], []).append(failure)
-    for category, failures in sorted(by_category.items()):
-        print(f"{len(failures)} failures of category {category}:", file=sys.stderr)
-        for failure in failures:
-            where = " ".join([failure["task_name"], *failure["wildcards"].values()])
-            print(f"  {where}, attempt {failure['attempt']}: {failure['evidence']}", file=sys.stderr)
+INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
+
+
+def end(logs):
+    """Gather the failures of this run and print them by category; logs: Snakemake's own."""
+    printed = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).exists())
+    failures = _ending.gather(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
+    print(_ending.summary(failures), file=sys.stderr, end="")
+
+
+def bundle():
+    """Let ops/incident.py collect the evidence of a failed run; it prints where. It is not in every copy."""
+    if INCIDENT.exists():
+        results = workflow.pathvars.apply("<results>")
+        subprocess.run([sys.executable, str(INCIDENT), "--ended", "--results", results], check=False)
 
 
 onsuccess:
-    gather_failures()
+    end(log)
 
 
 onerror:
-    gather_failures()
+    end(log)
+    bundle()

@@ -12,9 +12,9 @@ rule gsea:
         status="<results>/gsea/{contrast}/status.tsv",
         figure="<results>/gsea/{contrast}/terms.png",
     log:
-        "<logs>/gsea/{contrast}.log",
+        local("<logs>/gsea/{contrast}.log"),
     benchmark:
-        "<benchmarks>/gsea/{contrast}.tsv"
+        local("<benchmarks>/gsea/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("gsea"),
@@ -39,9 +39,9 @@ rule overrepresentation:
         status="<results>/overrepresentation/{contrast}/status.tsv",
         figure="<results>/overrepresentation/{contrast}/terms.png",
     log:
-        "<logs>/overrepresentation/{contrast}.log",
+        local("<logs>/overrepresentation/{contrast}.log"),
     benchmark:
-        "<benchmarks>/overrepresentation/{contrast}.tsv"
+        local("<benchmarks>/overrepresentation/{contrast}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("overrepresentation"),

@@ -4,11 +4,6 @@
 FOLD_SETTINGS = ("folds", "repeats", "inner_folds")
 
 
-def ridge_settings(*keys):
-    """The named settings of section ridge: each of its steps reruns for its own."""
-    return {key: config["ridge"][key] for key in keys}
-
-
 rule ridge:
     """Predict the target of every sample out of fold by ridge regression with one alpha."""
     input:
@@ -21,9 +16,9 @@ rule ridge:
         coefficients="<results>/ridge/alpha_{alpha}/coefficients.parquet",
         null="<results>/ridge/alpha_{alpha}/null.parquet",
     log:
-        "<logs>/ridge/alpha_{alpha}.log",
+        local("<logs>/ridge/alpha_{alpha}.log"),
     benchmark:
-        "<benchmarks>/ridge/alpha_{alpha}.tsv"
+        local("<benchmarks>/ridge/alpha_{alpha}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge"),
@@ -31,7 +26,7 @@ rule ridge:
         attempt=attempt,
     params:
         glue("ridge"),
-        **ridge_settings("target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
+        **settings("ridge", "target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
@@ -47,9 +42,9 @@ rule baselines:
         predictions="<results>/baselines/predictions.parquet",
         features="<results>/baselines/features.tsv",
     log:
-        "<logs>/baselines.log",
+        local("<logs>/baselines.log"),
     benchmark:
-        "<benchmarks>/baselines.tsv"
+        local("<benchmarks>/baselines.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("baselines"),
@@ -57,7 +52,7 @@ rule baselines:
         attempt=attempt,
     params:
         glue("baselines"),
-        **ridge_settings("target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
+        **settings("ridge", "target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
         random_state=config["random_state"],
     script:
         "../scripts/baselines.py"
@@ -84,9 +79,9 @@ rule ridge_summary:
         alphas="<results>/ridge/alphas.png",
         figure="<results>/ridge/predictions.png",
     log:
-        "<logs>/ridge_summary.log",
+        local("<logs>/ridge_summary.log"),
     benchmark:
-        "<benchmarks>/ridge_summary.tsv"
+        local("<benchmarks>/ridge_summary.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("ridge_summary"),

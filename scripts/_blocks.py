@@ -7,6 +7,7 @@ more pass over the file per `PASS_BLOCKS` blocks. Values keep the type that they
 
 import contextlib
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,10 +16,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from _job import InputError
+from _job import CorruptedInput, InputError
 from scipy.sparse import csr_array
 
 PASS_BLOCKS = 16  # blocks that are put in order together when the input is ordered by gene; 8 bytes a value
+
+MISSING_PART = re.compile("unable to .*open|can't .*open", flags=re.IGNORECASE)  # h5py's words
 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, column, value
 
@@ -34,21 +37,33 @@ def cuts(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file for reading. InputError when it is missing, none or cut off; other I/O errors stay."""
+    """An HDF5 file for reading.
+
+    InputError when it is missing or may not be read, CorruptedInput when it is no HDF5 or cut off; other I/O
+    errors stay.
+    """
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         if error.errno and not isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise InputError(
-            f"{path}: cannot be read ({error}); correct cohort.path or the sample sheet"
-        ) from error
+        kind = InputError if error.errno else CorruptedInput
+        raise kind(f"{path}: cannot be read ({error}); correct cohort.path or the sample sheet") from error
     with file:
-        yield file
+        try:
+            yield file
+        except OSError as error:  # a chunk that cannot be unpacked; what the system reports has an errno
+            if error.errno:
+                raise
+            raise CorruptedInput(f"{path}: damaged ({error}); get the file again") from error
+        except KeyError as error:  # h5py's, for a dataset or an attribute; any other is a fault of ours
+            if not MISSING_PART.search(str(error)):
+                raise
+            raise CorruptedInput(f"{path}: a part is missing ({error}); get the file again") from error
 
 
 def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
-    """Blocks of rows of one CSR, CSC or dense matrix of an HDF5 file. InputError when it is damaged."""
+    """Blocks of rows of one CSR, CSC or dense matrix of an HDF5 file. CorruptedInput when it is damaged."""
     with hdf5(path) as file:
         matrix = file[key]
         if isinstance(matrix, h5py.Dataset):
@@ -73,14 +88,14 @@ def _compressed(matrix: h5py.Group, lines: int, width: int, block_values: int) -
     indptr = matrix["indptr"][:].astype(np.int64)
     sound = len(indptr) == lines + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
     if not (sound and indptr[-1] == len(matrix["data"]) == len(matrix["indices"])):
-        raise InputError(
+        raise CorruptedInput(
             f"{matrix.file.filename}: index pointers of {matrix.name} are damaged; get the file again"
         )
     for start, stop in cuts(np.diff(indptr), block_values):
         inside = slice(indptr[start], indptr[stop])
         indices = matrix["indices"][inside]
         if len(indices) and not 0 <= indices.min() <= indices.max() < width:
-            raise InputError(
+            raise CorruptedInput(
                 f"{matrix.file.filename}: indices of {matrix.name} are damaged; get the file again"
             )
         yield start, matrix["data"][inside], indices, indptr[start : stop + 1] - indptr[start]
@@ -138,7 +153,7 @@ def matrix_market_shape(path: Path) -> tuple[int, int]:
 
 
 def matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
-    """Cell, gene and value of consecutive lines, counted from 0. InputError when the text is damaged."""
+    """Cell, gene and value of consecutive lines, counted from 0. CorruptedInput when the text is damaged."""
     with _text(path) as lines:
         n_genes, n_cells, expected = _header(path, lines)
         read = 0
@@ -152,7 +167,7 @@ def matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
             if read != expected:
                 raise ValueError(f"{read:,} values of {expected:,}")
         except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{path}: damaged or cut off ({error}); get the file again") from error
+            raise CorruptedInput(f"{path}: damaged or cut off ({error}); get the file again") from error
 
 
 def _chunks(lines, block_values):

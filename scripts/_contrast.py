@@ -12,6 +12,7 @@ import pandas as pd
 from _job import InputError
 
 FUNCTIONS = ("log", "log2", "log10", "bs", "cr", "poly")
+CURVES = {"bs", "cr", "poly"}  # functions that make several columns, tested together
 NOT_VARIABLES = ("cell_type", "label", "used", "reason")  # columns of the sums that describe no sample
 
 
@@ -27,9 +28,10 @@ class Contrast:
     tested: list[str]  # variables of the tested term
     unit: float | None  # None when the tested term has no numeric variable
     factor: str | None  # the one factor of the tested term
-    level: str | None  # its level that is compared with its reference
+    level: str | None  # its level that is compared with its reference; None: all levels are tested together
     references: dict[str, str]  # of every factor of the design
     needed: set[str]  # factors whose reference gives the tested effect its meaning
+    subset: dict[str, list]  # column -> values of the samples that take part; empty for all
 
 
 def parse(formula: str, setting: str) -> ast.expr:
@@ -97,14 +99,20 @@ def levels(values: pd.Series) -> list[str]:
 def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
     """Check a contrast of the config against the table of all samples and settle what it leaves open.
 
-    contrast: name, design, test and, where they apply, unit, level, reference, references (by variable).
-    A reference that is not given is the first level in alphabetical order, apart from the level compared.
+    contrast: name, design, test and, where they apply, unit, level, reference, references (by variable) and
+    subset (values by column), outside of which no sample counts here. A reference that is not given is the
+    first level in alphabetical order, apart from the level compared. A tested factor of three levels or more
+    without level and reference is tested as a whole.
     Raises InputError, naming the key, for whatever does not fit.
     """
     where, test = f"contrasts.{contrast['name']}", contrast["test"]
+    subset = contrast.get("subset", {})
+    _check_subset(subset, obs, f"{where}.subset")
+    obs = obs[in_subset(obs, subset)]
     variables, in_functions = variables_of(parse(contrast["design"], f"{where}.design"))
     _check_columns(variables, in_functions, obs, f"{where}.design")
-    tested, _ = variables_of(parse(test, f"{where}.test"))
+    tree = parse(test, f"{where}.test")
+    tested, _ = variables_of(tree)
     terms, wanted = terms_of(contrast["design"], f"{where}.design"), terms_of(f"0 + {test}", f"{where}.test")
     if len(wanted) != 1 or wanted[0] not in terms:
         has = ", ".join(map(str, terms)) or "none"
@@ -113,8 +121,10 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
         )
     factors = [name for name in variables if is_factor(obs[name])]
     numeric = bool(set(tested) - set(factors))
-    if "unit" in contrast and not numeric:
-        raise InputError(f"{where}.unit: {test!r} is no number; remove {where}.unit")
+    curve = not CURVES.isdisjoint(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    if "unit" in contrast and (curve or not numeric):
+        what = "a curve, tested as a whole" if curve else "no number"
+        raise InputError(f"{where}.unit: {test!r} is {what}; remove {where}.unit")
     factor, level, references = _settle_levels(contrast, obs, factors, [n for n in tested if n in factors])
     products = [str(term) for term in terms if term.degree > 1]
     multiplied = {name for product in products for name in variables_of(parse(product, where))[0]}
@@ -125,12 +135,32 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
         variables=variables,
         in_functions=in_functions,
         tested=tested,
-        unit=float(contrast.get("unit", 1)) if numeric else None,
+        unit=float(contrast.get("unit", 1)) if numeric and not curve else None,
         factor=factor,
         level=level,
         references=references,
-        needed=(multiplied | set(tested)) & set(factors),
+        needed=(multiplied | (set(tested) if level is not None else set())) & set(factors),
+        subset=subset,
     )
+
+
+def in_subset(obs: pd.DataFrame, subset: dict[str, list]) -> pd.Series:
+    """(samples,) bool: whether each sample has one of the values of every column of the subset."""
+    inside = pd.Series(True, index=obs.index)
+    for name, values in subset.items():
+        as_text = is_factor(obs[name])
+        inside &= obs[name].astype(str).isin(map(str, values)) if as_text else obs[name].isin(values)
+    return inside
+
+
+def _check_subset(subset: dict[str, list], obs: pd.DataFrame, setting: str) -> None:
+    """Raise InputError for a column that is none, or a value that no sample has."""
+    _check_columns(list(subset), set(), obs, setting)
+    for name, values in subset.items():
+        for value in values:
+            if not in_subset(obs, {name: [value]}).any():
+                has = ", ".join(map(str, sorted(set(obs[name].dropna()))[:20]))
+                raise InputError(f"{setting}: {name} is never {value!r} (it is: {has}); correct {setting}")
 
 
 def _check_columns(variables: list[str], in_functions: set[str], obs: pd.DataFrame, setting: str) -> None:
@@ -181,9 +211,12 @@ def _settle_levels(
         return None, None, references
     others = [value for value in levels(obs[factor]) if value != references[factor]]
     if level is None and len(others) > 1:
+        if "reference" not in contrast:
+            return factor, None, references
         raise InputError(
             f"{where}.level: {factor} has {len(others)} levels beside the reference {references[factor]!r} "
-            f"({', '.join(others[:20])}); name the one to compare in {where}.level"
+            f"({', '.join(others[:20])}); name the one to compare in {where}.level, or remove "
+            f"{where}.reference to test all levels together"
         )
     if level is not None and level == references[factor]:
         raise InputError(f"{where}.level: {level!r} is the reference too; correct {where}.level")

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from _blocks import hdf5, hdf5_blocks, in_row_order, matrix_market, matrix_market_shape
-from _job import InputError
+from _job import CorruptedInput, InputError
 from anndata.io import read_elem
 from scipy.sparse import csr_array
 
@@ -66,7 +66,10 @@ def open_cohort(
 
 def _sheet(sheet: Path) -> dict[Path, tuple[str, dict]]:
     """File or folder -> (name, the row's columns) of a TSV whose paths are relative to itself."""
-    table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame()
     if "path" not in table or table.empty:
         raise InputError(
             f"{sheet}: {len(table)} rows, columns {_listed(table)}; needs a column 'path', a row a file"
@@ -123,7 +126,7 @@ def _h5ad(file, path, counts, symbols, *, name, row, wanted) -> Source:
     element = _places(file)[place]
     shape = element.shape if isinstance(element, h5py.Dataset) else element.attrs["shape"].tolist()
     if list(shape) != [len(obs), len(names)]:
-        raise InputError(
+        raise CorruptedInput(
             f"{path}: {place} is {shape} for {len(obs)} cells and {len(names)} genes; get the file again"
         )
     blocks = partial(hdf5_blocks, path, element.name, len(obs), len(names))

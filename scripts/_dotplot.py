@@ -10,13 +10,20 @@ FDR_LIMITS = (1e-3, 1.0)
 
 
 def dotplot(
-    dots: pd.DataFrame, *, columns: list[str], panels: dict[str, str], colours: str, limit: float, fdr: float
+    dots: pd.DataFrame,
+    *,
+    columns: list[str],
+    panels: dict[str, str],
+    colours: str,
+    limits: tuple[float, float],
+    fdr: float,
 ):
     """A panel per key of panels, beside each other, sharing their rows.
 
-    dots: panel, row, label (a column), colour (a number, drawn from -limit to limit) and fdr; rows appear in
-    their first order. columns: labels of the cell types, also of those without a dot. panels: panel -> title;
-    colours: what the colour means. A black ring marks FDR below `fdr`. Returns a Figure.
+    dots: panel, row, label (a column), colour (a number within limits) and fdr; rows appear in their first
+    order. columns: labels of the cell types, also of those without a dot. panels: panel -> title; colours:
+    what the colour means, blue below zero and red above where the limits lie on both sides. A black ring
+    marks FDR below `fdr`. Returns a Figure.
     """
     from matplotlib.figure import Figure
 
@@ -31,9 +38,9 @@ def dotplot(
             [rows.index(row) for row in drawn["row"]],
             s=area(drawn["fdr"]),
             c=drawn["colour"],
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
+            cmap="RdBu_r" if limits[0] < 0 < limits[1] else "YlOrRd",
+            vmin=limits[0],
+            vmax=limits[1],
             edgecolors=np.where(drawn["fdr"] < fdr, "black", "0.8"),
             linewidths=0.8,
         )
@@ -45,7 +52,9 @@ def dotplot(
         axes.grid(color="0.93", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_title(title, fontsize=9)
-    figure.colorbar(points, ax=grid[-1], label=colours, shrink=min(1, 2.5 / (0.5 + 0.33 * len(rows))))
+    bar = figure.colorbar(points, ax=grid[-1], shrink=min(1, 2.5 / (0.5 + 0.33 * len(rows))))
+    bar.set_label(colours, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     sizes = [grid[0].scatter([], [], s=area(pd.Series([key]))[0], color="0.6") for key in KEYS]
     ring = grid[0].scatter([], [], s=60, facecolors="none", edgecolors="black")
     texts = [f"{key:g}" for key in KEYS[:-1]] + [f"≤ {KEYS[-1]:g}", f"FDR < {fdr:g}"]

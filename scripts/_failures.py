@@ -15,11 +15,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from gzip import BadGzipFile
+from pathlib import Path
 from random import Random
 
 
 class InputError(ValueError):
     """Something the user can mend: the message names the thing, the value and the setting to change."""
+
+
+class CorruptedInput(InputError):
+    """A file that is damaged or cut off: another copy is needed, not another setting."""
+
+
+class Stopped(BaseException):
+    """A signal asked the job to end; its first argument is the signal's number."""
 
 
 class Category(StrEnum):
@@ -45,9 +54,9 @@ class Diagnosis:
     evidence: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and after what delays a category is tried again within the job.
+    """How often and after what delays a category is tried again within the job; config: retries.
 
     Delay before retry n (from 1), in seconds: base_delay * backoff_factor ** (n - 1), at most max_delay,
     plus a random share of it up to jitter.
@@ -65,12 +74,38 @@ class RetryPolicy:
         return nominal * (1 + self.jitter * random.random())
 
 
-NO_RETRY = RetryPolicy(max_retries=0, base_delay=0, backoff_factor=1, jitter=0, max_delay=0)
-POLICIES = {
-    Category.TRANSIENT_IO: RetryPolicy(
-        max_retries=4, base_delay=2, backoff_factor=2, jitter=0.25, max_delay=60
-    )
-}  # every other category is left to Snakemake, which can give more memory or time, or to a person
+@dataclass(frozen=True)
+class Retries:
+    """The policies of config section `retries`, and the limits that hold for all categories together."""
+
+    policies: dict[str, RetryPolicy]
+    max_total: int  # retries of one attempt, whatever their categories
+    deadline: float  # seconds after the job's first start beyond which no retry begins
+
+    def delay(self, category: str, done: dict[str, int], elapsed: float, random: Random) -> float | None:
+        """Seconds to wait before the job starts itself again; None when it shall not.
+
+        done: retries so far by category. elapsed: seconds since the job's first start.
+        """
+        policy, retry = self.policies.get(category), done.get(category, 0) + 1
+        if policy is None or retry > policy.max_retries or sum(done.values()) >= self.max_total:
+            return None
+        delay = policy.delay(retry, random)
+        return delay if elapsed + delay <= self.deadline else None
+
+
+def retries_of(text: str | None) -> Retries:
+    """Config section `retries` as JSON, as rules/ending.smk hands it over; without it nothing is retried.
+
+    Raises ValueError for a policy of a category whose outcome would be the same.
+    """
+    section = json.loads(text) if text else {"max_total": 0, "deadline": 0}
+    limits = {name: section.pop(name) for name in ("max_total", "deadline")}
+    policies = {Category(name): RetryPolicy(**policy) for name, policy in section.items()}
+    if DETERMINISTIC & policies.keys():
+        raise ValueError(f"retries: {', '.join(DETERMINISTIC & policies.keys())} would end the same again")
+    return Retries(policies, **limits)
+
 
 STATES = {  # of the scheduler, as sacct prints them
     "OUT_OF_MEMORY": "oom",
@@ -100,12 +135,14 @@ CORRUPTED_TYPES = BadGzipFile, zlib.error, EOFError, json.JSONDecodeError, Unico
 FILE_TYPES = FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError
 NETWORK_TYPES = ConnectionError, TimeoutError, BlockingIOError, InterruptedError
 TYPES = [  # the first that matches decides, so that InputError comes before the ValueErrors among the others
+    (CorruptedInput, Category.CORRUPTED_INPUT, ""),
     (InputError, Category.CONFIGURATION, ""),
     (CORRUPTED_TYPES, Category.CORRUPTED_INPUT, ""),
     (FILE_TYPES, Category.CONFIGURATION, "file"),
     (ImportError, Category.CONFIGURATION, "environment"),
     (MemoryError, Category.EXECUTOR, "oom"),
     (NETWORK_TYPES, Category.TRANSIENT_IO, "network"),
+    (KeyboardInterrupt, Category.EXECUTOR, "interrupted"),
     ((LookupError, AttributeError, TypeError), Category.ANALYSIS_CRASH, ""),
     ((AssertionError, ArithmeticError, NameError), Category.ANALYSIS_CRASH, ""),
 ]
@@ -129,6 +166,9 @@ TEXTS = {  # (category, kind): what it looks like in print, the most telling fir
     ),
     (Category.EXECUTOR, "node_lost"): (r"\bnode_fail\b|node failure|\blost (the )?node\b|workers? died",),
     (Category.EXECUTOR, "preempted"): (r"\bpreempted\b|due to preemption",),
+    (Category.EXECUTOR, "killed"): (
+        r"process pool was terminated abruptly|worker process .* was unexpectedly terminated|\bsigkill\b",
+    ),
     (Category.EXECUTOR, "cancelled"): (r"\bcancelled by\b|\*\*\* (job|step) .* cancelled",),
     (Category.CONFIGURATION, "disk_full"): (r"no space left on device|disk quota exceeded",),
     (Category.TRANSIENT_IO, "network"): (
@@ -161,6 +201,12 @@ TEXTS = {  # (category, kind): what it looks like in print, the most telling fir
 PATHS_AND_QUOTES = r"(?<!\w)(\.{0,2}|~)/[\w./+-]+|[\w.+-]+(/[\w.+-]+){2,}|'[^']*'|\"[^\"]*\""
 
 
+def read_failures(path: Path) -> list[dict]:
+    """The failures noted in a file, one JSON a line; a line that a full disk cut off is left out."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
 def classify(
     exception: BaseException | None = None,
     *,
@@ -179,15 +225,16 @@ def classify(
     word = state.split()[0].rstrip("+") if state else ""
     if word in STATES:
         return Diagnosis(Category.EXECUTOR, STATES[word], f"scheduler state {state}")
-    if oom_kills:
+    links = list(_chain(exception))
+    if oom_kills and not any(isinstance(link, InputError) for link in links):
         return Diagnosis(Category.EXECUTOR, "oom", f"{oom_kills} out-of-memory kills in the cgroup")
-    for link in _chain(exception):
+    for link in links:
         if found := _from_exception(link):
             return found
-    for code in (exit_code, *(_exit_code(link) for link in _chain(exception))):
+    for code in (exit_code, *(_exit_code(link) for link in links)):
         if found := _from_exit_code(code, text):
             return found
-    printed = "\n".join([text, *(f"{type(link).__name__}: {link}" for link in _chain(exception))])
+    printed = "\n".join([text, *(f"{type(link).__name__}: {link}" for link in links)])
     return _from_text(printed) or Diagnosis(Category.UNKNOWN, "", "nothing known")
 
 
@@ -202,7 +249,7 @@ def _chain(exception: BaseException | None) -> Iterator[BaseException]:
 
 def _from_exception(link: BaseException) -> Diagnosis | None:
     """What the type or errno of one exception says; None when it says nothing certain."""
-    evidence = f"{type(link).__name__}: {str(link)[:200]}"
+    evidence = f"{type(link).__name__}: {' '.join(str(link).split())[:200]}"
     for types, category, kind in TYPES:
         if isinstance(link, types):
             return Diagnosis(category, kind, evidence)
@@ -215,13 +262,15 @@ def _from_exception(link: BaseException) -> Diagnosis | None:
 
 def _exit_code(link: BaseException) -> int | None:
     """The exit code that an exception carries."""
+    if isinstance(link, Stopped):
+        return -link.args[0]
     return link.returncode if isinstance(link, subprocess.CalledProcessError) else None
 
 
 def _from_exit_code(code: int | None, text: str) -> Diagnosis | None:
     """What a signal says; a plain non-zero exit code says nothing."""
     number = -code if code is not None and code < 0 else (code or 0) - 128
-    if number <= 0 or number not in SIGNALS:
+    if number not in SIGNALS:
         return None
     category, kind = SIGNALS[signal.Signals(number)]
     told = _from_text(text)

@@ -95,7 +95,7 @@ def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int
     return "predicted", ""
 
 
-def tested_types(path: str) -> list[str]:
+def read_tested_types(path: str) -> list[str]:
     """Ids of the tested cell types of pseudobulk/cell_types.tsv; InputError if there are none."""
     types = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     tested = types.loc[types["tested"] == "True", "id"].tolist()

@@ -3,27 +3,31 @@
 It can change no number. `with job(snakemake) as out:` hands out temporary siblings of the declared
 outputs and renames them into place together when the block succeeds. When it fails, the failure is
 classified: a transient one starts the script again after a delay, a deterministic one is not repeated
-by a further attempt of Snakemake either, since its outcome would be the same.
+by a further attempt of Snakemake either, since its outcome would be the same. How often and how long is
+config section `retries`, which comes by the environment: as a param it would rerun jobs that are done.
 """
 
 import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from _failures import DETERMINISTIC, NO_RETRY, POLICIES, InputError, classify
-from _performance import beside_benchmark, record
+from _failures import DETERMINISTIC, CorruptedInput, InputError, Stopped, classify, read_failures, retries_of
+from _performance import beside_benchmark, oom_kills, read_record, record
 
-__all__ = ["InputError", "job"]
-RETRY = "SCOHORT_RETRY"  # how often this process has started the script again
+__all__ = ["CorruptedInput", "InputError", "job"]
+RETRIES = "SCOHORT_RETRIES"  # config section `retries`, as JSON
+RETRIED = "SCOHORT_RETRIED"  # what this process did before it started the script again: counts, first start
 
 
 @contextlib.contextmanager
@@ -36,41 +40,69 @@ def job(snakemake):
     """
     log = Path(snakemake.log[0])
     failures = beside_benchmark(log, ".failures.jsonl")
-    retry = int(os.environ.get(RETRY, 0))
-    with _output_to(log, append=retry > 0), _terminable(), _limited_to(snakemake.threads):
-        _refuse_repetition(failures, attempt=snakemake.resources.get("attempt", 1), retry=retry)
-        try:
-            with record(snakemake, log), _outputs(snakemake.output) as out:
-                yield out
-        except Exception as error:
-            diagnosis = classify(error)
-            shown = f"error: {error}" if isinstance(error, InputError) else traceback.format_exc()
-            print(shown, file=sys.stderr, flush=True)
-            _note(failures, snakemake, retry, diagnosis, shown)
-            _start_again_if_transient(diagnosis, retry)
-            raise SystemExit(1) from error
+    retried = json.loads(os.environ.pop(RETRIED, '{"first": 0, "counts": {}}'))
+    retried["first"] = retried["first"] or time.time()
+    again = bool(retried["counts"])
+    with _output_to(log, append=again), _stoppable(), _limited_to(snakemake.threads):
+        if not again:
+            _look_back(failures, snakemake, read_record(beside_benchmark(log, ".perf.json")))
+        before = oom_kills()
+        with record(snakemake, log, born=retried.get("restarted")) as facts:
+            try:
+                with _outputs(snakemake.output) as out:
+                    yield out
+            except (Exception, KeyboardInterrupt, Stopped) as error:
+                diagnosis = classify(error, oom_kills=oom_kills() - before)
+                facts.update(category=diagnosis.category, kind=diagnosis.kind)
+                failed = error
+            else:
+                return
+        shown = f"error: {failed}" if isinstance(failed, InputError) else _traceback(failed)
+        _tell(shown)
+        _note(failures, snakemake, diagnosis, shown, retry=sum(retried["counts"].values()))
+        if not isinstance(failed, Stopped | KeyboardInterrupt):
+            _start_again_if_policy_allows(diagnosis.category, retried)
+        raise SystemExit(128 + failed.args[0] if isinstance(failed, Stopped) else 1) from failed
 
 
-def _refuse_repetition(failures, *, attempt, retry):
-    """End at once when an earlier attempt of this job failed in a way that repeats itself.
+def _traceback(error):
+    return "".join(traceback.format_exception(error))
 
-    failures: the record of this job's failures; the first attempt starts it anew.
+
+def _tell(line):
+    """Print to the log; where its disk is full the line stays buffered and ends up on the terminal."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _look_back(failures, snakemake, left):
+    """Read what an earlier attempt of this job left; end at once when it failed in a way that repeats itself.
+
+    failures: the record of this job's failures; the first attempt starts it anew. left: the performance
+    record of the attempt before, or None; one that still says `running` was killed without a word.
     """
-    if attempt == 1 and retry == 0:
+    attempt = snakemake.resources.get("attempt", 1)
+    if attempt == 1:
         failures.unlink(missing_ok=True)
-    elif failures.exists():
-        first = json.loads(failures.read_text().splitlines()[-1])
-        if first["category"] in DETERMINISTIC:
-            print(f"not tried again, the outcome would be the same: {first['evidence']}", file=sys.stderr)
-            raise SystemExit(1)
+        return
+    if left and left["status"] == "running":
+        kills = oom_kills() - left["oom_kills_before"] if left["host"] == socket.gethostname() else 0
+        killed = classify(exit_code=-signal.SIGKILL, oom_kills=kills)
+        shown = f"ended without a word after {left['wall_time_s']} s, with {left['peak_rss_mb']} MB"
+        killed = replace(killed, evidence=f"{killed.evidence}: {shown}")
+        _note(failures, snakemake, killed, shown, attempt=left["attempt"])
+    noted = read_failures(failures)
+    if noted and noted[-1]["category"] in DETERMINISTIC:
+        _tell(f"not tried again, the outcome would be the same: {noted[-1]['evidence']}")
+        raise SystemExit(1)
 
 
-def _note(failures, snakemake, retry, diagnosis, shown):
+def _note(failures, snakemake, diagnosis, shown, *, attempt=None, retry=0):
     """Append one failure to the job's record; an OSError is printed, noting must not hide the failure."""
     facts = {
         "task_name": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
-        "attempt": snakemake.resources.get("attempt", 1),
+        "attempt": attempt or snakemake.resources.get("attempt", 1),
         "retry": retry,
         "category": diagnosis.category,
         "kind": diagnosis.kind,
@@ -83,17 +115,18 @@ def _note(failures, snakemake, retry, diagnosis, shown):
         with open(failures, "a") as handle:
             handle.write(json.dumps(facts) + "\n")
     except OSError as error:
-        print(f"failure not recorded: {error}", file=sys.stderr)
+        _tell(f"failure not recorded: {error}")
 
 
-def _start_again_if_transient(diagnosis, retry):
-    """Wait and replace this process by a fresh run of the same script, as often as the policy allows."""
-    policy = POLICIES.get(diagnosis.category, NO_RETRY)
-    if retry < policy.max_retries:
-        delay = policy.delay(retry + 1, Random(os.getpid()))
-        print(f"{diagnosis.category}: retry {retry + 1} in {delay:.1f} s", file=sys.stderr, flush=True)
+def _start_again_if_policy_allows(category, retried):
+    """Wait and replace this process by a fresh run of the same script, as often as config `retries` says."""
+    counts, elapsed = retried["counts"], time.time() - retried["first"]
+    delay = retries_of(os.environ.get(RETRIES)).delay(category, counts, elapsed, Random(os.getpid()))
+    if delay is not None:
+        counts[category] = counts.get(category, 0) + 1
+        _tell(f"{category}: retry {counts[category]} in {delay:.1f} s")
         time.sleep(delay)
-        os.environ[RETRY] = str(retry + 1)
+        os.environ[RETRIED] = json.dumps(retried | {"restarted": time.time()})
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
@@ -152,8 +185,9 @@ def _output_to(log, *, append):
         try:
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # what a full disk did not take goes to the terminal
+                    stream.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(saved[0])
@@ -161,11 +195,11 @@ def _output_to(log, *, append):
 
 
 @contextlib.contextmanager
-def _terminable():
-    """Turn SIGTERM (scancel, a stopped run) into an exception, so that temporary files are removed."""
+def _stoppable():
+    """Turn SIGTERM (scancel, a time limit, a stopped run) into an exception, so that the end is orderly."""
 
     def stop(signum, frame):
-        raise SystemExit(128 + signum)
+        raise Stopped(signum)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

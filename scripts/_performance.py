@@ -1,5 +1,10 @@
-"""The performance record of a job: a JSON beside its benchmark, on success and on failure."""
+"""The performance record of a job: a JSON beside its benchmark, from its start on, on success and on failure.
 
+While the job runs its status is `running`, and every few seconds the record is brought up to date. A job that
+is killed without warning leaves that: `rules/ending.smk` and a further attempt read it as a failure.
+"""
+
+import builtins
 import contextlib
 import json
 import os
@@ -8,58 +13,84 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 INTERVAL_S = 0.25  # between samples of the process tree
+HEARTBEAT_S = 10.0  # between updates of the record of a running job
 
 
 @contextlib.contextmanager
-def record(snakemake, log):
-    """Write `<benchmarks>/<job>.perf.json` when the block ends, however it ends.
+def record(snakemake, log, born=None):
+    """Keep `<benchmarks>/<job>.perf.json` until the block ends, however it ends.
 
-    The folder of benchmarks is the sibling of the folder of logs. Recording never fails a job: an
-    OSError while writing is printed to the log.
+    Yields a dict; what is put into it (category) joins the record. The folder of benchmarks is the sibling of
+    the folder of logs. born: when the process began, for one that has replaced another. Recording never fails
+    a job: an OSError while writing is printed to the log.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    born = psutil.Process().create_time()  # start-up and imports happen before this block
-    peak = _PeakMemory()
-    status = "failed"
-    try:
-        with peak:
-            yield
-        status = "ok"
-    finally:
+    born = born or psutil.Process().create_time()  # start-up and imports happen before this block
+    cpu_before, wait_before = _cpu(), _core_wait()
+    path, added, peak, imports = beside_benchmark(log, ".perf.json"), {}, _PeakMemory(), _Imports()
+
+    def facts(status):
         wall = time.perf_counter() - clock
-        use = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        sizes = [_size(Path(path)) for path in snakemake.input]
-        facts = {
-            "task_name": snakemake.rule,
-            "wildcards": dict(snakemake.wildcards.items()),
+        return {
+            **_job(snakemake),
             "start_time": started.isoformat(),
             "end_time": datetime.now(UTC).isoformat(),
-            "wall_time_s": round(wall, 3),
             "startup_s": round(started.timestamp() - born, 3),
-            "cpu_time_s": round(sum(u.ru_utime + u.ru_stime for u in use), 3),
+            "wall_time_s": round(wall, 3),
+            "imports_s": round(min(imports.seconds, wall), 3),
+            "cpu_time_s": round(_cpu(), 3),
+            "startup_cpu_s": round(cpu_before, 3),
+            "imports_cpu_s": round(imports.cpu_seconds, 3),
+            "core_wait_s": None if wait_before is None else round(_core_wait() - wait_before, 3),
+            **_use(snakemake.input, wall),
             "peak_rss_mb": round(max(peak.bytes, _high_water()) / 2**20, 1),
-            "input_mb": round(sum(sizes) / 2**20, 3),
-            "throughput_mbs": round(sum(sizes) / 2**20 / wall, 3) if wall else None,
-            "read_mb": round(_io("read_chars") / 2**20, 3),
-            "written_mb": round(_io("write_chars") / 2**20, 3),
-            "threads": snakemake.threads,
-            "mem_mb_requested": snakemake.resources.get("mem_mb"),
-            "attempt": snakemake.resources.get("attempt", 1),
             "status": status,
-            "host": socket.gethostname(),
+            **added,
         }
-        try:
-            path = beside_benchmark(log, ".perf.json")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(facts, indent=1) + "\n")
-        except OSError as error:
-            print(f"no performance record: {error}", file=sys.stderr)
+
+    _write(path, facts("running"))
+    beat = _Repeated(HEARTBEAT_S, lambda: _write(path, facts("running")))
+    status = "failed"
+    try:
+        with peak, imports, beat:
+            yield added
+        status = "failed" if "category" in added else "ok"
+    finally:
+        _write(path, facts(status))
+
+
+def _job(snakemake):
+    """What the job is and what it asked for."""
+    return {
+        "task_name": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards.items()),
+        "threads": snakemake.threads,
+        "mem_mb_requested": snakemake.resources.get("mem_mb"),
+        "runtime_min_requested": snakemake.resources.get("runtime"),
+        "attempt": snakemake.resources.get("attempt", 1),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "oom_kills_before": oom_kills(),
+    }
+
+
+def _use(inputs, wall):
+    """What the job has read and written so far."""
+    size = sum(_size(Path(path)) for path in inputs)
+    return {
+        "input_mb": round(size / 2**20, 3),
+        "throughput_mbs": round(size / 2**20 / wall, 3) if wall else None,
+        "read_mb": round(_io("read_chars") / 2**20, 3),
+        "written_mb": round(_io("write_chars") / 2**20, 3),
+    }
 
 
 def beside_benchmark(log, suffix):
@@ -67,6 +98,30 @@ def beside_benchmark(log, suffix):
     parts = list(log.parts)
     parts[len(parts) - 1 - parts[::-1].index("logs")] = "benchmarks"
     return Path(*parts[:-1], log.name.removesuffix(".log") + suffix)
+
+
+def read_record(path):
+    """A record that is there, as a dict; None when there is none or it is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path, facts):
+    """Replace the record at once, so that a reader never meets half of one."""
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}.part")  # no reader looks for that
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".tmp-????????-{path.name}.part"):
+            stale.unlink(missing_ok=True)
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be full, and the log on it
+            print(f"no performance record: {error}", file=sys.stderr)
 
 
 def _size(path):
@@ -84,32 +139,91 @@ def _high_water():
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+def _cpu():
+    """Seconds of cores that this process and its children that ended have used, start-up included."""
+    use = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(part.ru_utime + part.ru_stime for part in use)
+
+
+def _core_wait():
+    """Seconds in which the main thread could have run but had no core; None where that is not told."""
+    schedule = Path("/proc/self/schedstat")
+    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else None
+
+
 def _io(counter):
     """Bytes that this process read or wrote through system calls; 0 where the system does not tell."""
     counters = psutil.Process().io_counters() if hasattr(psutil.Process, "io_counters") else None
     return getattr(counters, counter, 0)
 
 
-class _PeakMemory:
-    """Largest resident memory of this process and all its descendants together, sampled by a thread."""
+def oom_kills():
+    """Processes that the kernel has killed for memory in this cgroup; 0 where the system does not tell."""
+    groups = Path("/proc/self/cgroup")
+    lines = groups.read_text().splitlines() if groups.exists() else []
+    for _, controllers, group in (line.split(":", 2) for line in lines):
+        file = {"": "memory.events", "memory": "memory/memory.oom_control"}.get(controllers)
+        place = file and Path("/sys/fs/cgroup", *Path(file).parts[:-1], group.strip("/"), Path(file).name)
+        if place and place.exists():
+            counts = dict(line.split() for line in place.read_text().splitlines())
+            return int(counts.get("oom_kill", 0))
+    return 0
 
-    def __init__(self):
-        self.bytes = 0
-        self._done = threading.Event()
+
+class _Repeated:
+    """Calls a function at intervals from a thread of its own while the block runs."""
+
+    def __init__(self, interval, function):
+        self._interval, self._function, self._done = interval, function, threading.Event()
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
         self._thread.start()
 
     def __exit__(self, *_):
         self._done.set()
         self._thread.join()
 
+    def _repeat(self):
+        while not self._done.wait(self._interval):
+            self._function()
+
+
+class _PeakMemory(_Repeated):
+    """Largest resident memory of this process and all its descendants together, sampled by a thread."""
+
+    def __init__(self):
+        super().__init__(INTERVAL_S, self._sample)
+        self.bytes, self._root = 0, psutil.Process()
+
     def _sample(self):
-        root = psutil.Process(os.getpid())
-        while not self._done.wait(INTERVAL_S):
-            total = 0
-            for process in [root, *root.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-            self.bytes = max(self.bytes, total)
+        total = 0
+        for process in [self._root, *self._root.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+        self.bytes = max(self.bytes, total)
+
+
+class _Imports:
+    """Seconds that the main thread spends in import statements while the block runs."""
+
+    def __init__(self):
+        self.seconds, self.cpu_seconds, self._depth, self._import = 0.0, 0.0, 0, builtins.__import__
+
+    def __enter__(self):
+        self._main = threading.get_ident()
+        builtins.__import__ = self._timed
+
+    def __exit__(self, *_):
+        builtins.__import__ = self._import
+
+    def _timed(self, *arguments, **keywords):
+        if threading.get_ident() != self._main or self._depth:
+            return self._import(*arguments, **keywords)
+        self._depth, clock, cpu = 1, time.perf_counter(), time.process_time()
+        try:
+            return self._import(*arguments, **keywords)
+        finally:
+            self.seconds += time.perf_counter() - clock
+            self.cpu_seconds += time.process_time() - cpu
+            self._depth = 0

@@ -11,7 +11,7 @@ RidgeCV): a baseline with many columns must not look weak because it overfits.
 
 import numpy as np
 import pandas as pd
-from _folds import Split, choose_samples, make_splits, tested_types
+from _folds import Split, choose_samples, make_splits, read_tested_types
 from _job import job
 from _sums import read_obs
 
@@ -119,7 +119,7 @@ def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         rows = read_obs(snakemake.input.sums)  # noqa: F821
-        tested = tested_types(snakemake.input.cell_types)  # noqa: F821
+        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
         shares, settings = composition(rows), dict(snakemake.params.items())  # noqa: F821
         results = [baselines(rows[rows["cell_type"] == name], shares, **settings) for name in tested]
         predictions, features = (stack(list(tables), tested) for tables in zip(*results, strict=True))

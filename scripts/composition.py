@@ -4,7 +4,11 @@ For cell type c in sample s with k of the sample's n kept cells, y = logit((k + 
 gets a linear model of y with the contrast's design; the residual variances of all types are moderated by an
 empirical-Bayes prior, and the t statistic has the prior's degrees of freedom added. Every sample weighs the
 same, since donors differ by more than the sampling of cells. Sources: Phipson et al. 2022, Bioinformatics
-38:4720 (propeller); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
+38:4720 (propeller, which divides k + 0.5 by n + 0.5 x types instead: there a share depends on how many types
+are told apart); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
+
+A term of several columns is tested by the moderated F, f on f_df and df degrees of freedom (t^2 for one
+column); it has no odds ratio, no t and no interval.
 
 The effect is the odds ratio per unit of the contrast. Shares sum to one: when one type grows, others must
 shrink, so a change is relative to the sample's other cells and says nothing about absolute numbers.
@@ -17,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _contrast import settle
-from _design import build
+from _design import build, effect
 from _job import job
 from _sums import read_obs
 from matplotlib.figure import Figure
@@ -33,6 +37,8 @@ COLUMNS = [
     "log_odds",
     "se",
     "t",
+    "f",
+    "f_df",
     "df",
     "odds_ratio",
     "low",
@@ -95,35 +101,43 @@ def moderate(variances: np.ndarray, df: int) -> tuple[np.ndarray, float, float]:
     return (prior_df * scale + df * variances) / (prior_df + df), prior_df, scale
 
 
-def fit(y: np.ndarray, matrix: np.ndarray, vector: np.ndarray) -> pd.DataFrame:
-    """Effect, standard error, moderated t, its degrees of freedom and p-value of each column of y.
+def fit(y: np.ndarray, matrix: np.ndarray, hypothesis: np.ndarray) -> pd.DataFrame:
+    """Effect, standard error, moderated t and F, degrees of freedom and p-value of each column of y.
 
-    y: (samples, types). matrix: (samples, coefficients), full rank. The effect is coefficients @ vector.
+    y: (samples, types). matrix: (samples, coefficients), full rank. hypothesis: (coefficients,) or (effects,
+    coefficients), what is 0 if nothing changes; of several effects together there is only F.
     """
+    hypothesis = np.atleast_2d(hypothesis)
     coefficients, _, rank, _ = np.linalg.lstsq(matrix, y, rcond=None)
-    df = len(y) - rank
+    df, number = len(y) - rank, len(hypothesis)
     variances, prior_df, _ = moderate(((y - matrix @ coefficients) ** 2).sum(axis=0) / df, df)
-    effect = vector @ coefficients
-    se = np.sqrt(variances * (vector @ np.linalg.inv(matrix.T @ matrix) @ vector))
+    effects = hypothesis @ coefficients
+    covariance = hypothesis @ np.linalg.inv(matrix.T @ matrix) @ hypothesis.T
     total_df = min(df + prior_df, df * y.shape[1])
-    t = effect / se
+    f = (effects * np.linalg.solve(covariance, effects)).sum(axis=0) / number / variances
+    none = np.full(y.shape[1], np.nan)
+    se = np.sqrt(variances * covariance[0, 0]) if number == 1 else none
     return pd.DataFrame(
         {
-            "log_odds": effect,
+            "log_odds": effects[0] if number == 1 else none,
             "se": se,
-            "t": t,
+            "t": effects[0] / se,
+            "f": f,
+            "f_df": number,
             "df": float(total_df),
-            "pvalue": 2 * stats.t.sf(np.abs(t), total_df),
+            "pvalue": stats.f.sf(f, number, total_df)
+            if np.isfinite(total_df)
+            else stats.chi2.sf(f * number, number),
         }
     )
 
 
-def test(cells: pd.DataFrame, matrix: pd.DataFrame, vector: np.ndarray) -> pd.DataFrame:
+def test(cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray) -> pd.DataFrame:
     """One row per cell type: shares, odds ratio per unit with 95 % interval, p-value and FDR over the types.
 
-    cells: (samples, types) of the samples in matrix, in its order.
+    cells: (samples, types) of the samples in matrix, in its order; hypothesis: see fit.
     """
-    results = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), vector)
+    results = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), hypothesis)
     half = stats.t.ppf(0.975, results["df"]) * results["se"]
     results = results.assign(
         cell_type=cells.columns,
@@ -138,6 +152,17 @@ def test(cells: pd.DataFrame, matrix: pd.DataFrame, vector: np.ndarray) -> pd.Da
     return results[[*COLUMNS, "pvalue", "padj"]].sort_values(["pvalue", "cell_type"], ignore_index=True)
 
 
+def draw_joint(figure: Figure, axes, results: pd.DataFrame, test: str) -> Figure:
+    """P-value of each cell type where several effects are tested together; dark where FDR is below 5 %."""
+    rows = results.sort_values("pvalue", ascending=False).reset_index(drop=True)
+    colors = np.where(rows["padj"] < 0.05, "#0072B2", "0.75")
+    axes.barh(rows.index, -np.log10(rows["pvalue"].clip(lower=1e-300)), color=colors)
+    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
+    axes.set_xlabel(f"-log10 p-value of {test}; dark: FDR < 5 %")
+    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
+    return figure
+
+
 def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
     """Odds ratio with 95 % interval of each cell type; filled where FDR is below 5 %."""
     figure, axes = plt.subplots(figsize=(7, 1.6 + 0.3 * max(len(results), 3)), layout="constrained")
@@ -145,6 +170,8 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
         axes.text(0.5, 0.5, message, ha="center", va="center", wrap=True)
         axes.axis("off")
         return figure
+    if results["odds_ratio"].isna().all():
+        return draw_joint(figure, axes, results, unit)
     rows = results.sort_values("odds_ratio").reset_index(drop=True)
     for place, row in rows.iterrows():
         color = "#0072B2" if row["odds_ratio"] < 1 else "#D55E00"
@@ -156,7 +183,7 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=8)
     axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
-    axes.set_xlabel(f"odds ratio per {unit}, 95 % interval; filled: FDR < 5 %")
+    axes.set_xlabel(f"odds ratio, {unit}, 95 % interval; filled: FDR < 5 %")
     axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
     return figure
 
@@ -166,10 +193,12 @@ if __name__ == "__main__":
         rows = read_obs(snakemake.input.sums)  # noqa: F821
         cells, samples = count(rows), describe_samples(rows)
         contrast = settle(snakemake.params.contrast, samples)  # noqa: F821
-        design = build(contrast, samples, min_residual_df=snakemake.params.min_residual_df)  # noqa: F821
+        params = dict(snakemake.params.items())  # noqa: F821
+        limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
+        design = build(contrast, samples, **limits)
         results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])
         if not design.reason and cells.shape[1] > 1:
-            results = test(cells.loc[design.matrix.index], design.matrix, design.vector)
+            results = test(cells.loc[design.matrix.index], design.matrix, design.hypothesis)
         reason = design.reason or ("" if cells.shape[1] > 1 else "single_cell_type")
         status = {
             "contrast": contrast.name,
@@ -179,16 +208,13 @@ if __name__ == "__main__":
             "samples_used": int(design.samples["used"].sum()),
             "cell_types": cells.shape[1],
             "coefficient": design.coefficient,
+            "test": ("F" if design.joint else "t") if design.hypothesis is not None else "",
             "residual_df": design.residual_df,
+            "vif": design.vif,
         }
         results.to_csv(out.cell_types, sep="\t", index=False)
         pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
-        unit = (
-            f"{contrast.unit:g} of {contrast.test}"
-            if contrast.unit
-            else f"{contrast.level} of {contrast.test}"
-        )
-        figure = draw(results, unit, f"not tested: {reason} {design.message}")
+        figure = draw(results, effect(contrast, design), f"not tested: {reason} {design.message}")
         figure.savefig(out.figure, dpi=120, metadata={"Software": None})
         print(
             f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"

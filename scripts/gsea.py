@@ -7,8 +7,9 @@ the collection. Permutations cannot show a zero: where gseapy says 0 the table h
 can show, and `pvalue_is_bound` or `fdr_is_bound` says so (Phipson & Smyth 2010, SAGMB 9:39).
 Each GMT file is a collection of its own, and `fdr` holds within a cell type and collection; `fdr_all` is
 Benjamini & Hochberg's over all sets, collections and cell types of the contrast, no smaller than what
-1 / permutation_num allows. Positive scores: raised with the tested term. A contrast that tests several
-coefficients at once gives its genes no sign, so there is no ranking from raised to lowered: `no_sign`.
+1 / permutation_num allows. `group` collects sets that say the same (_groups.py). Positive scores: raised with
+the tested term. A contrast that tests several coefficients at once gives its genes no sign, so there is no
+ranking from raised to lowered: status `no_sign`.
 """
 
 import numpy as np
@@ -23,6 +24,7 @@ from _gene_sets import (
     read_collections,
     read_tested,
 )
+from _groups import group, most_significant_first
 from _job import job
 
 TERMS = {
@@ -35,6 +37,8 @@ TERMS = {
     "size": "int64",
     "matched": "int64",
     "leading_edge": "str",
+    "group": "int64",
+    "representative": "bool",
     "pvalue_is_bound": "bool",
     "fdr_is_bound": "bool",
 }
@@ -119,13 +123,6 @@ def prerank(
     return most_significant_first(terms), running
 
 
-def most_significant_first(terms: pd.DataFrame) -> pd.DataFrame:
-    """Order by p-value, where all bounds are equal (no permutation was as extreme), then by |NES|."""
-    pvalue = terms["pvalue"].mask(terms["pvalue_is_bound"], 0)
-    ordered = terms.assign(pvalue_=pvalue, strength=-terms["nes"].abs())
-    return terms.loc[ordered.sort_values(["pvalue_", "strength", "term"]).index].reset_index(drop=True)
-
-
 def leading_edge(score, symbols: pd.Series) -> str:
     """Symbols of a set up to the peak of its running sum, the most extreme first, joined by ";"."""
     if score.es >= 0:
@@ -158,6 +155,8 @@ def gsea(
     min_size: int,
     max_size: int,
     permutation_num: int,
+    fdr: float,
+    group_overlap: float,
     random_state: int,
     threads: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -181,8 +180,9 @@ def gsea(
         )
         sizes = {term: len(symbols) for term, symbols in collection.sets.items()}
         terms = terms.assign(collection=collection.name, size=terms["term"].map(sizes))
-        tables.append(terms[list(TERMS)].astype(TERMS))
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(status, columns=STATUS)
+        tables.append(terms.reindex(columns=list(TERMS), fill_value=0).astype(TERMS))
+    terms = group(pd.concat(tables, ignore_index=True), fdr=fdr, group_overlap=group_overlap)
+    return terms.astype(TERMS), pd.DataFrame(status, columns=STATUS)
 
 
 def verdict(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str, str]:
@@ -211,13 +211,20 @@ def verdict(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str,
 def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
     """The rows of the sets to draw, in the order of drawing.
 
-    Drawn are the figure_terms sets with the smallest fdr_all in any cell type (ties: the largest |NES|, then
-    the name), ordered by their mean NES, from raised to lowered.
+    Drawn are the figure_terms sets that represent a group in a cell type or, after these, others; first those
+    with the smallest fdr_all in any cell type (ties: the largest |NES|, then the name). They are ordered by
+    their mean NES, from raised to lowered.
     """
     scored = terms.assign(strength=terms["nes"].abs()).groupby(["collection", "term"], as_index=False)
-    sets = scored.agg(fdr_all=("fdr_all", "min"), strength=("strength", "max"), nes=("nes", "mean"))
+    sets = scored.agg(
+        representative=("representative", "any"),
+        fdr_all=("fdr_all", "min"),
+        strength=("strength", "max"),
+        nes=("nes", "mean"),
+    )
     sets = sets.sort_values(
-        ["fdr_all", "strength", "collection", "term"], ascending=[True, False, True, True]
+        ["representative", "fdr_all", "strength", "collection", "term"],
+        ascending=[False, True, False, True, True],
     )
     sets = sets.head(figure_terms).sort_values(
         ["nes", "collection", "term"], ascending=[False, True, True], ignore_index=True
@@ -236,18 +243,17 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
     names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
     limit = max(1.0, drawn["nes"].abs().max())
     sets = terms[["collection", "term"]].drop_duplicates()
-    title = f"{names.nunique()} of {len(sets):,} gene sets: smallest FDR in any cell type"
+    title = f"{names.nunique()} of {len(sets):,} gene sets: one of each group, smallest FDR first"
     dots = drawn.assign(panel="", row=names, colour=drawn["nes"])
     columns = list(dict.fromkeys(status["label"]))
-    return dotplot(
-        dots, columns=columns, panels={"": title}, colours="NES (red: raised)", limit=limit, fdr=fdr
-    )
+    colours, limits = "NES (red: raised)", (-limit, limit)
+    return dotplot(dots, columns=columns, panels={"": title}, colours=colours, limits=limits, fdr=fdr)
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
-        figure_terms, fdr = settings.pop("figure_terms"), settings.pop("fdr")
+        figure_terms = settings.pop("figure_terms")
         collections = read_collections(snakemake.input.gene_sets)  # noqa: F821
         tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
         terms, status = over_cell_types(
@@ -256,7 +262,7 @@ if __name__ == "__main__":
         )
         terms.to_parquet(out.terms, index=False)
         status.to_csv(out.status, sep="\t", index=False)
-        figure(choose(terms, figure_terms), terms, status, fdr=fdr).savefig(
+        figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]).savefig(
             out.figure, dpi=120, metadata={"Software": None}
         )
         for row in status.itertuples():

@@ -167,15 +167,15 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
         )
     several = len(set(terms["collection"])) > 1
     names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
-    odds = np.log2(drawn["odds_ratio"])
+    odds = np.log2(drawn["odds_ratio"]).clip(lower=0)  # one-sided: fewer genes than expected is no finding
     panels = {key: f"sets of {TITLES[key]}" for key in TITLES if key in set(drawn["direction"])}
     dots = drawn.assign(panel=drawn["direction"], row=names, colour=odds)
     return dotplot(
         dots,
         columns=list(dict.fromkeys(status["label"])),
         panels=panels,
-        colours="log2 odds ratio",
-        limit=max(1.0, odds.abs().max()),
+        colours="log2 odds ratio, at least 0",
+        limits=(0.0, max(1.0, odds.max())),
         fdr=fdr,
     )
 

@@ -15,7 +15,7 @@ from itertools import batched
 
 import numpy as np
 import pandas as pd
-from _folds import Split, choose_samples, make_splits, permute, tested_types, training_sets
+from _folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 from _job import job
 from _sums import read_types
 from scipy.sparse import csr_array
@@ -75,6 +75,19 @@ def choose_genes(
         best = np.argsort(-variances[eligible], kind="stable")[:n_top_genes]
         chosen.append(np.sort(eligible[best]))
     return chosen
+
+
+def prepare(
+    counts: csr_array, genes: pd.DataFrame, training: list[np.ndarray], **settings: float
+) -> tuple[np.ndarray, pd.DataFrame, list[np.ndarray]]:
+    """Log expression (samples, genes) of the genes that can be chosen, these genes, and choose_genes of them.
+
+    A gene that could be eligible in no training set is not made dense.
+    """
+    logged = log_expression(counts)
+    possible = logged.count_nonzero(axis=0) / min(map(len, training)) >= settings["min_share"]
+    expression = logged[:, possible].toarray(order="F")
+    return expression, genes[possible], choose_genes(expression, training, **settings)
 
 
 def fit(expression: np.ndarray, target: np.ndarray, alpha: float):
@@ -176,11 +189,8 @@ def ridge(
             random_state=random_state,
         )
         training = [*training_sets(splits), np.arange(len(obs))]  # the last: all samples
-        logged = log_expression(counts[kept])
-        # A gene that could be eligible in no training set need not be made dense.
-        possible = logged.count_nonzero(axis=0) / min(map(len, training)) >= min_share
-        expression, genes = logged[:, possible].toarray(order="F"), genes[possible]
-        *chosen, final = choose_genes(expression, training, n_top_genes=n_top_genes, min_share=min_share)
+        chosen_by = {"n_top_genes": n_top_genes, "min_share": min_share}
+        expression, genes, (*chosen, final) = prepare(counts[kept], genes, training, **chosen_by)
         if min(map(len, [*chosen, final])) == 0:
             status["status"] = "no_eligible_genes"
             status["reason"] = f"no gene is counted in {min_share:g} of the samples (ridge.min_share)"
@@ -212,7 +222,7 @@ def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        tested = tested_types(snakemake.input.cell_types)  # noqa: F821
+        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
         results = [ridge(*sums, **settings) for sums in read_types(snakemake.input.sums, tested)]  # noqa: F821
         tables = [stack(list(tables), tested) for tables in zip(*results, strict=True)]

@@ -155,6 +155,15 @@ def test_a_cohort_that_lacks_too_much_of_a_model_is_refused_in_one_line(trained,
     assert not (tmp_path / "out.tsv").exists()
 
 
+def test_a_gene_that_is_there_twice_is_refused(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    counts, obs, gene_ids = sums()
+    with pytest.warns(UserWarning, match="not unique"):
+        path = write_sums(tmp_path / "sums.h5ad", counts, obs, [gene_ids[1], *gene_ids[1:]])
+    with pytest.raises(SystemExit, match="gene ENSG001 is in the sums twice"):
+        run(folder, path, tmp_path / "out.tsv", monkeypatch=monkeypatch)
+
+
 def test_types_without_a_model_are_named_and_none_at_all_is_refused(trained, tmp_path, monkeypatch, capsys):
     folder, _ = trained
     counts, obs, gene_ids = sums()

@@ -48,6 +48,24 @@ def test_without_a_prior_it_is_ordinary_least_squares(matrix):
     assert mine["pvalue"] == pytest.approx(ols.pvalues["age"], rel=1e-9)
 
 
+def test_a_joint_test_is_the_f_test_of_least_squares_with_moderated_variances(matrix):
+    rng = np.random.default_rng(5)
+    matrix = matrix.assign(bmi=rng.normal(size=40))
+    y = rng.normal(size=(40, 5)) * [1, 0.5, 2, 1.5, 1]
+    hypothesis = np.array([[0, 1, 0, 0], [0, 0, 1, -1.0]])
+    mine = fit(y, matrix.to_numpy(), hypothesis)
+    plain = [sm.OLS(column, matrix).fit() for column in y.T]
+    moderated, prior_df, _ = moderate(np.array([ols.mse_resid for ols in plain]), 36)
+    for place, ols in enumerate(plain):
+        expected = ols.f_test(hypothesis).fvalue * ols.mse_resid / moderated[place]
+        assert mine.loc[place, "f"] == pytest.approx(expected, rel=1e-9)
+    assert mine["df"].iloc[0] == pytest.approx(min(36 + prior_df, 36 * 5))
+    assert mine[["log_odds", "se", "t"]].isna().all(axis=None)
+    single = fit(y, matrix.to_numpy(), hypothesis[0])
+    np.testing.assert_allclose(single["t"] ** 2, single["f"])
+    np.testing.assert_allclose(single["pvalue"], 2 * stats.t.sf(single["t"].abs(), single["df"]))
+
+
 def test_moderated_variances_solve_the_equations_of_the_prior():
     df, prior_df, scale = 10, 6.0, 0.3
     rng = np.random.default_rng(2)
@@ -94,6 +112,34 @@ def test_without_a_change_pvalues_are_uniform(matrix):
     print(f"type I error {share:.3f} of {len(pvalues)}, KS p = {ks:.3f}")
     assert ks > 0.001
     assert abs(share - 0.05) < 4 * np.sqrt(0.05 * 0.95 / len(pvalues))
+
+
+def test_intervals_hold_the_planted_odds_ratio(matrix):
+    """Of the first type; the share of the others falls as it grows."""
+    for log_odds in (0.1, 0.3):
+        tables = [
+            compare(simulated(matrix, log_odds, seed), matrix, np.array([0, 1, 0])) for seed in range(60)
+        ]
+        first = pd.concat(tables).query("cell_type == 'A'")
+        others = pd.concat(tables).query("cell_type != 'A'")
+        # softmax: the odds of A against the rest change by log_odds exactly
+        held = (first["low"] < np.exp(log_odds)) & (np.exp(log_odds) < first["high"])
+        found = (first["padj"] < 0.05).mean()
+        print(f"log odds {log_odds}: found {found:.2f}, interval holds it {held.mean():.2f}, ", end="")
+        print(f"mean {first['log_odds'].mean():.3f}, others {others['log_odds'].mean():.3f}")
+        assert held.mean() > 0.85
+        assert first["log_odds"].mean() == pytest.approx(log_odds, rel=0.1)
+        assert others["log_odds"].mean() < 0
+
+
+def test_without_odds_ratios_the_figure_shows_pvalues(matrix):
+    hypothesis = np.array([[0, 1, 0], [0, 0, 1.0]])
+    results = compare(simulated(matrix, 0.3, seed=3), matrix, hypothesis)
+    assert results.loc[0, "cell_type"] == "A"
+    assert results["odds_ratio"].isna().all()
+    axes = draw(results, "any change with pool", "").axes[0]
+    assert axes.get_xlabel().startswith("-log10 p-value of any change with pool")
+    assert len(axes.patches) == 6
 
 
 def test_the_figure_names_types_and_unit(matrix):

@@ -9,7 +9,15 @@ import zlib
 from random import Random
 
 import pytest
-from _failures import POLICIES, Category, InputError, RetryPolicy, classify
+from _failures import (
+    Category,
+    CorruptedInput,
+    InputError,
+    RetryPolicy,
+    Stopped,
+    classify,
+    retries_of,
+)
 
 IO, EXECUTOR, CONFIG = Category.TRANSIENT_IO, Category.EXECUTOR, Category.CONFIGURATION
 CORRUPTED, CRASH, UNKNOWN = Category.CORRUPTED_INPUT, Category.ANALYSIS_CRASH, Category.UNKNOWN
@@ -50,6 +58,13 @@ EXCEPTIONS = [
     (InputError("load.sample: 'donor' is no column; set load.sample"), CONFIG),
     (caused(InputError("cohort.path: unreadable"), OSError("Unable to open file (truncated file)")), CONFIG),
     (ModuleNotFoundError("No module named 'harmonypy'"), CONFIG),
+    (CorruptedInput("my.h5ad: cannot be read; get the file again"), CORRUPTED),
+    (caused(RuntimeError("while loading"), CorruptedInput("my.h5ad: damaged")), CORRUPTED),
+    (caused(CorruptedInput("my.h5ad: damaged"), system(errno.EACCES)), CORRUPTED),
+    (Stopped(15), EXECUTOR),
+    (KeyboardInterrupt(), EXECUTOR),
+    (RuntimeError("A child process terminated abruptly, the process pool was terminated abruptly"), EXECUTOR),
+    (RuntimeError("A worker process managed by the executor was unexpectedly terminated."), EXECUTOR),
     (gzip.BadGzipFile("Not a gzipped file (b'<h')"), CORRUPTED),
     (EOFError("Compressed file ended before the end-of-stream marker was reached"), CORRUPTED),
     (zlib.error("Error -3 while decompressing data: incorrect header check"), CORRUPTED),
@@ -170,6 +185,8 @@ def test_the_whole_corpus_is_right_and_large_enough():
         ({"state": "OUT_OF_MEMORY", "exit_code": 1, "text": "KeyError: 'x'"}, "oom"),
         ({"exit_code": 137, "text": "Detected 1 oom_kill event"}, "oom"),
         ({"oom_kills": 1, "exception": KeyError("x")}, "oom"),
+        ({"oom_kills": 1, "exception": InputError("age: no such column")}, ""),
+        ({"exception": Stopped(15)}, "terminated"),
         ({"state": "TIMEOUT"}, "timeout"),
         ({"exception": system(errno.ENOSPC)}, "disk_full"),
         ({"exit_code": -9}, "killed"),
@@ -185,8 +202,39 @@ def test_delays_grow_and_are_capped():
 
 
 def test_jitter_is_within_its_share_and_seeded():
-    policy = POLICIES[Category.TRANSIENT_IO]
+    policy = RetryPolicy(max_retries=4, base_delay=2, backoff_factor=2, jitter=0.25, max_delay=60)
     delays = [policy.delay(1, Random(seed)) for seed in range(50)]
     assert all(policy.base_delay <= delay <= policy.base_delay * (1 + policy.jitter) for delay in delays)
     assert len(set(delays)) == 50
     assert delays == [policy.delay(1, Random(seed)) for seed in range(50)]
+
+
+ONE = {"base_delay": 1, "backoff_factor": 2, "jitter": 0, "max_delay": 100}
+SECTION = {
+    "max_total": 4,
+    "deadline": 50,
+    "transient_io": ONE | {"max_retries": 3},
+    "unknown": ONE | {"max_retries": 2, "base_delay": 10},
+}
+
+
+def test_each_category_has_a_counter_of_its_own():
+    retries = retries_of(json.dumps(SECTION))
+    delays = [retries.delay("transient_io", {"transient_io": n}, 0, Random(0)) for n in range(4)]
+    assert delays == [1, 2, 4, None]
+    assert retries.delay("unknown", {"transient_io": 3}, 0, Random(0)) == 10
+
+
+def test_all_categories_share_a_cap_and_a_deadline():
+    retries = retries_of(json.dumps(SECTION))
+    assert retries.delay("unknown", {"transient_io": 3, "unknown": 1}, 0, Random(0)) is None
+    assert retries.delay("transient_io", {"transient_io": 2}, 46, Random(0)) == 4
+    assert retries.delay("transient_io", {"transient_io": 2}, 47, Random(0)) is None
+
+
+def test_what_would_repeat_itself_has_no_policy():
+    retries = retries_of(json.dumps(SECTION))
+    assert retries.delay("corrupted_input", {}, 0, Random(0)) is None
+    assert retries_of(None).delay("transient_io", {}, 0, Random(0)) is None
+    with pytest.raises(ValueError, match="configuration would end the same"):
+        retries_of(json.dumps(SECTION | {"configuration": ONE | {"max_retries": 1}}))

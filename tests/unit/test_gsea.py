@@ -7,13 +7,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from _gene_sets import CellType, Collection, over_cell_types, rank_symbols, read_gmt
-from gsea import choose, figure, gsea, most_significant_first, prerank, sets_in_ranking, smallest_values
+from gsea import (
+    choose,
+    figure,
+    group,
+    gsea,
+    most_significant_first,
+    prerank,
+    sets_in_ranking,
+    smallest_values,
+)
 from scipy import stats
 
 SETTINGS = {
     "min_size": 5,
     "max_size": 500,
     "permutation_num": 200,
+    "fdr": 0.05,
+    "group_overlap": 0.5,
     "random_state": 7,
     "threads": 1,
 }
@@ -283,6 +294,65 @@ def test_fdr_all_is_benjamini_hochberg_by_hand_over_types_and_collections(plante
     p = np.sort(terms["pvalue"].to_numpy())
     by_hand = np.minimum.accumulate((p * len(p) / np.arange(1, len(p) + 1))[::-1])[::-1]
     np.testing.assert_allclose(np.sort(terms["fdr_all"]), np.minimum(by_hand, 1), rtol=1e-12)
+
+
+def terms_of_a_type():
+    """Two raised sets with one core, a chain of three lowered ones of which neighbours overlap by half."""
+    rows = [
+        ("A", 2.5, 0.001, 0.01, "a;b;c;d"),
+        ("A_PART", 2.4, 0.002, 0.01, "c;d"),  # all of it in A
+        ("OTHER", 2.0, 0.004, 0.02, "x;y;c;z"),  # overlaps A by a quarter, A_PART by a half: 0.375 on average
+        ("DOWN_1", -2.2, 0.003, 0.01, "k;l;m;n"),
+        ("DOWN_2", -2.1, 0.005, 0.02, "m;n;o;p"),  # half of DOWN_1
+        ("DOWN_3", -2.0, 0.006, 0.02, "o;p;q;r"),  # half of DOWN_2, none of DOWN_1: 0.25 on average
+        ("SAME_GENES", -1.9, 0.007, 0.03, "a;b;c;d"),  # of the other sign
+        ("LATE", 1.0, 0.2, 0.5, "a;b;c;d"),  # not significant
+    ]
+    terms = pd.DataFrame(rows, columns=["term", "nes", "pvalue", "fdr", "leading_edge"])
+    return terms.assign(es=terms["nes"] / 5, pvalue_is_bound=False)
+
+
+def test_groups_by_hand():
+    found = group(terms_of_a_type(), fdr=0.05, group_overlap=0.5).set_index("term")
+    assert found["group"].to_dict() == {
+        "A": 1,
+        "A_PART": 1,
+        "DOWN_1": 2,
+        "OTHER": 3,
+        "DOWN_2": 2,
+        "DOWN_3": 4,
+        "SAME_GENES": 5,
+        "LATE": 0,
+    }
+    assert list(found.index[found["representative"]]) == ["A", "OTHER", "DOWN_1", "DOWN_3", "SAME_GENES"]
+    wider = group(terms_of_a_type(), fdr=0.05, group_overlap=0.25).set_index("term")["group"]
+    assert wider["OTHER"] == wider["A"]
+    assert wider["DOWN_3"] == wider["DOWN_1"]
+    assert wider["SAME_GENES"] != wider["A"]
+
+
+def test_groups_do_not_depend_on_the_order_of_rows():
+    expected = group(terms_of_a_type(), fdr=0.05, group_overlap=0.5)
+    for seed in range(5):
+        shuffled = terms_of_a_type().sample(frac=1, random_state=seed)
+        found = group(shuffled, fdr=0.05, group_overlap=0.5)
+        assert list(found["term"]) == list(shuffled["term"])
+        pd.testing.assert_frame_equal(found.sort_index(), expected)
+
+
+def test_the_representative_has_the_smallest_p_value_of_its_group(planted):
+    genes, collection = planted
+    copies = collection._replace(name="copies", sets={f"{k}_2": v[1:] for k, v in collection.sets.items()})
+    terms, _ = gsea(genes, [collection, copies], **SETTINGS)
+    assert (terms["group"] > 0).equals(terms["fdr"] < SETTINGS["fdr"])
+    grouped = terms[terms["group"] > 0]
+    assert (grouped.groupby("group")["representative"].sum() == 1).all()
+    numbers = grouped.set_index("term")["group"]
+    assert numbers["UP"] == numbers["UP_2"] != numbers["DOWN"] == numbers["DOWN_2"]
+    for _, rows in grouped.groupby("group"):
+        best = most_significant_first(rows).iloc[0]
+        assert rows.loc[rows["representative"], "term"].item() == best["term"]
+    assert set(choose(terms.assign(fdr_all=0.5), 2)["term"]) <= set(terms["term"][terms["representative"]])
 
 
 def test_no_cell_type_gives_empty_tables(planted):

@@ -1,5 +1,6 @@
 """The glue, run for real: a small workflow whose script succeeds or fails in each way."""
 
+import ast
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ rule step:
 
 SCRIPT = """
 import errno, os, pathlib, subprocess, sys, time
-from _job import InputError, job
+from _job import CorruptedInput, InputError, job
 
 with job(snakemake) as out:
     print("from python")
@@ -39,6 +40,20 @@ with job(snakemake) as out:
     if how == "stale once" and not pathlib.Path("tried").exists():
         pathlib.Path("tried").touch()
         raise OSError(errno.ESTALE, "Stale file handle")
+    if how == "always stale":
+        raise OSError(errno.ESTALE, "Stale file handle")
+    if how == "kill once" and snakemake.resources.attempt == 1:
+        os.kill(os.getpid(), 9)
+    if how == "full" and snakemake.resources.attempt == 1:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if how == "corrupted":
+        raise CorruptedInput("my.h5ad: damaged; get the file again")
+    if how == "imports":
+        import decimal, scipy.stats
+        time.sleep(0.5)
+    if how == "no record":
+        os.unlink("results/benchmarks/deep/step.perf.json")
+        os.mkdir("results/benchmarks/deep/step.perf.json")
     if how == "crash":
         raise KeyError("no such thing")
     if how == "unwritten":
@@ -68,8 +83,13 @@ def command(how):
     return [sys.executable, "-m", "snakemake", "--cores", "2", "--show-failed-logs", "--config", f"how={how}"]
 
 
+POLICY = {"base_delay": 0.1, "backoff_factor": 1, "jitter": 0, "max_delay": 1}
+RETRIES = {"max_total": 9, "deadline": 60, "transient_io": POLICY | {"max_retries": 2}}
+
+
 def run(folder, how, *options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    variables = {"PYTHONPATH": str(ROOT / "scripts"), "SCOHORT_RETRIES": json.dumps(RETRIES)}
+    environment = {**os.environ, **variables}
     arguments = [*command(how), *options]
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -105,6 +125,7 @@ def test_input_error_is_one_line_and_leaves_nothing(folder):
     assert not list((folder / "results").glob("[!.]*.txt"))
     assert not list((folder / "results").glob(".tmp-*"))
     assert record(folder)["status"] == "failed"
+    assert (record(folder)["category"], record(folder)["kind"]) == ("configuration", "")
 
 
 def test_crash_has_its_traceback_in_the_log(folder):
@@ -138,6 +159,54 @@ def test_a_transient_failure_is_retried_within_the_job(folder):
     assert (folder / "results/one.txt").read_text() == "whole"
     assert "retry 1 in" in (folder / "results/logs/deep/step.log").read_text()
     assert record(folder)["status"] == "ok"
+    assert "category" not in record(folder)
+
+
+def test_retries_within_the_job_end_with_the_policy(folder):
+    assert run(folder, "always stale").returncode != 0
+    assert [failure["retry"] for failure in failures(folder)] == [0, 1, 2]
+    assert (record(folder)["status"], record(folder)["category"]) == ("failed", "transient_io")
+
+
+def test_a_damaged_file_is_not_tried_again_and_classed_as_such(folder):
+    assert run(folder, "corrupted", "--retries", "2").returncode != 0
+    (failure,) = failures(folder)
+    assert failure["category"] == "corrupted_input"
+    assert failure["message"] == "error: my.h5ad: damaged; get the file again"
+
+
+def test_a_killed_attempt_is_noted_by_the_next_one(folder):
+    assert run(folder, "kill once", "--retries", "1").returncode == 0
+    (failure,) = failures(folder)
+    assert (failure["category"], failure["kind"], failure["attempt"]) == ("executor", "killed", 1)
+    assert "ended without a word" in failure["evidence"]
+    assert (record(folder)["status"], record(folder)["attempt"]) == ("ok", 2)
+
+
+def test_the_record_of_a_killed_job_stays(folder):
+    assert run(folder, "kill once").returncode != 0
+    facts = record(folder)
+    assert (facts["status"], facts["task_name"], facts["attempt"]) == ("running", "step", 1)
+
+
+def test_a_full_disk_is_no_reason_for_another_attempt(folder):
+    assert run(folder, "full", "--retries", "1").returncode != 0
+    (failure,) = failures(folder)
+    assert (failure["category"], failure["kind"]) == ("configuration", "disk_full")
+
+
+def test_imports_within_main_are_told_apart(folder):
+    assert run(folder, "imports").returncode == 0
+    facts = record(folder)
+    assert 0 < facts["imports_s"] < facts["wall_time_s"] - 0.5
+    assert 0 < facts["imports_cpu_s"] < facts["cpu_time_s"]
+    assert 0 < facts["startup_cpu_s"] < facts["cpu_time_s"]
+
+
+def test_recording_never_fails_a_job(folder):
+    assert run(folder, "no record").returncode == 0
+    assert "no performance record" in (folder / "results/logs/deep/step.log").read_text()
+    assert (folder / "results/one.txt").read_text() == "whole"
 
 
 def test_an_output_that_was_not_written_fails_and_renames_none(folder):
@@ -158,6 +227,9 @@ def test_a_killed_job_leaves_no_final_file_and_the_next_run_cleans_up(folder, bl
         assert process.wait(60) != 0
     assert not list((folder / "results").glob("[!.]*.txt"))
     assert bool(list((folder / "results").glob(".tmp-*"))) == (blow == signal.SIGKILL)
+    if blow == signal.SIGTERM:
+        (failure,) = failures(folder)
+        assert (failure["category"], failure["kind"]) == ("executor", "terminated")
     assert run(folder, "ok").returncode == 0
     assert not list((folder / "results").glob(".tmp-*"))
 
@@ -170,3 +242,18 @@ def test_memory_of_a_grandchild_counts(folder):
 def test_libraries_get_the_threads_of_the_rule(folder):
     assert run(folder, "threads").returncode == 0
     assert "threads {2} 2" in (folder / "results/logs/deep/step.log").read_text()
+
+
+@pytest.mark.parametrize("name", ["_job", "_failures", "_performance", "_ending"])
+def test_glue_can_change_no_number(name):
+    """It sees paths and never data: no library of numbers but for its threads, no params, no random state."""
+    tree = ast.parse((ROOT / f"scripts/{name}.py").read_text())
+    nodes = list(ast.walk(tree))
+    imported = {
+        alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    foreign = imported - set(sys.stdlib_module_names) - {"_failures", "_performance"}
+    assert foreign <= {"psutil", "threadpoolctl", "numba"}
+    assert "params" not in {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert "seed" not in {node.attr for node in nodes if isinstance(node, ast.Attribute)}

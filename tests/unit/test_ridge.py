@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import ridge as step
-from _folds import Split, make_splits, permute, tested_types, training_sets
+from _folds import Split, make_splits, permute, read_tested_types, training_sets
 from _job import InputError
 from _sums import read_sums, read_types
 from hypothesis import given, settings
@@ -432,10 +432,10 @@ def test_samples_without_target_or_use_are_left_out_and_counted():
 def test_no_tested_type_is_refused_and_untested_ones_are_left_out(tmp_path):
     path = tmp_path / "cell_types.tsv"
     path.write_text("id\tlabel\ttested\na\tNA\tTrue\nb\tB\tFalse\n")
-    assert tested_types(path) == ["a"]
+    assert read_tested_types(path) == ["a"]
     path.write_text("id\tlabel\ttested\nb\tB\tFalse\n")
     with pytest.raises(InputError, match=r"no cell type is tested, .* set ridge.target to null"):
-        tested_types(path)
+        read_tested_types(path)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ REFUSED = [
     ({"contrasts": [AGE | {"unit": None}]}, "contrasts.0.unit: None is not of type 'number'"),
     ({"contrasts": [WITHOUT_UNIT]}, "contrasts.age.unit: ['age'] is a number"),
     ({"contrasts": [AGE | {"test": "sex"}]}, "contrasts.age.unit: sex is a category; remove unit"),
+    ({"contrasts": [AGE | {"subset": {"bmi": [1]}}]}, "contrasts.age.subset: 'bmi' is no column"),
+    (
+        {"contrasts": [AGE | {"design": "~ bs(age, df=3)", "test": "bs(age, df=3)"}]},
+        "contrasts.age.unit: bs(age, df=3) is a curve, tested as a whole; remove unit",
+    ),
     ({"contrasts": [AGE, AGE]}, "contrasts: 'age' is there more than once"),
     ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is no numeric covariate"),
     (
@@ -36,6 +41,18 @@ REFUSED = [
     ({"ridge": {"baselines": [{"name": "mean", "columns": ["sex"]}]}}, "the name 'mean' is taken"),
     ({"cells": {"strata": [{"column": "bmi"}]}}, "cells.strata: 'bmi' is no column"),
     ({"doublets": {"by": "pool"}}, "set load.shard_by: pool"),
+    (
+        {"sweep": [{"name": "x", "set": {"qc": {"min_gene": 3}}}]},
+        "sweep.x.set.qc: Additional properties are not allowed ('min_gene' was unexpected)",
+    ),
+    (
+        {"sweep": [{"name": "x", "set": {"qc": {"nmads": n}}} for n in (3, 4)]},
+        "sweep: 'x' is there more than once",
+    ),
+    ({"sweep": [{"name": "x", "set": {"qc": {"min_genes": 50.0}}}]}, "sweep.x.set: changes nothing"),
+    ({"sweep": [{"name": "x", "set": {"sweep": []}}]}, "sweep.x.set: sweep is of the sweep"),
+    ({"sweep": [{"name": "x", "set": {}}]}, "sweep.0.set: {} should be non-empty"),
+    ({"sweep": [{"name": "x", "sets": {}}]}, "sweep.0: Additional properties"),
     ({"load": {"pool": None}}, "pool needs a column of pools; set load.pool"),
 ]
 

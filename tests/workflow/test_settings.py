@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("qc", "patterns"): {"qc": {"patterns": {"mt": "mt-.+"}}},
     ("cells", "strata"): {"cells": {"strata": []}},
     ("preprocess", "exclude"): {"preprocess": {"exclude": {"hb": "HB[AB]"}}},
+    ("differential", "gene_filter"): {"differential": {"gene_filter": "filterByExpr"}},
     ("ridge", "target"): {"ridge": {"target": None}},
     ("cluster", "resolution"): {"cluster": {"resolution": [2.0]}},
     ("ridge", "alpha"): {"ridge": {"alpha": [7]}},
@@ -38,12 +40,16 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("contrasts", None): {"contrasts": [DEFAULTS["contrasts"][0] | {"unit": 5}]},
     ("gene_sets", None): {"gene_sets": []},
     ("pathvars", "results"): {"pathvars": {"results": "elsewhere"}},
+    ("sweep", None): {"sweep": [{"name": "loose", "set": {"qc": {"max_pct_mt": 30}}}]},
+    ("stability", "top"): {"stability": {"top": [20]}},
     ("random_state", None): {"random_state": 1},
 }  # fmt: skip
 
 
 def leaves():
     for section, content in SCHEMA["properties"].items():
+        if section == "retries":  # comes by the environment and reaches no param, see below
+            continue
         for key in content.get("properties", [None]):
             yield section, key
 
@@ -101,6 +107,13 @@ def test_another_value_reaches_a_job(before, section, key, monkeypatch):
     monkeypatch.chdir(ROOT)
     after = given(merge(DEFAULTS, changed(section, key)))
     assert after != before
+
+
+def test_a_retry_policy_reaches_no_param(before, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    given(merge(DEFAULTS, {"retries": {"transient_io": {"max_retries": 9}}}))
+    assert '"max_retries": 9' in os.environ["SCOHORT_RETRIES"]
+    assert given(merge(DEFAULTS, {"retries": {"transient_io": {"max_retries": 9}}})) == before
 
 
 def test_the_same_value_reaches_no_other_job(before, monkeypatch):

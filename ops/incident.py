@@ -1,0 +1,333 @@
+"""Collect what is known about a run that failed or is slow, without changing anything: an incident bundle.
+
+    python ops/incident.py --target TARGET --symptom "what was seen" [--configfile C] [--profile P]
+
+TARGET, SYMPTOM, CONFIG and PROFILE may come by the environment instead, where no shell reads them.
+The bundle is a new folder incidents/<time>/ (git ignores it). Snakemake is only asked: dry-run, summary,
+changes. `--ended` is what rules/ending.smk calls after a failed run: the same without those questions, for
+which Snakemake would have to plan again; the note names the command that adds them.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent / "scripts"))
+from _failures import read_failures
+
+ROOT = Path(__file__).parent.parent
+LINES = 200  # of the end of each log
+MANY = 50  # tiny jobs that are an incident; a small demo has fewer
+SHOWN = 40  # files, rules or failures named in the note
+JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) \w+:\n((?: {4}.*\n)+)", flags=re.MULTILINE)
+QUESTIONS = {
+    "symptom.txt": "What was seen, when, on which target?",
+    "dryrun.txt": "What would run now for that target, and why?",
+    "summary.txt": "Which outputs are there, from which rule, and which are out of date?",
+    "changes.json": "Which outputs were made with other code, params or input?",
+    "logs": "What did the jobs of the affected rules print?",
+    "benchmarks.json": "What did they cost, in which attempt, and how did they end?",
+    "failures.jsonl": "Which failures did the last run have, of which category?",
+    "cost.txt": "Where did the time go?",
+    "environment.json": "Is the environment the locked one, and which commit is this?",
+    "snakemake.log": "What did Snakemake itself log?",
+    "note.md": "The ladder: symptom, dry-run, what changed, evidence, class, repair or escalate.",
+}
+
+
+class Asker:
+    """Snakemake, asked in the working directory with a profile, overlays and a target."""
+
+    def __init__(self, profile: str, configfiles: list[str], target: str):
+        self.options = ["--profile", profile]
+        self.options += ["--configfile", *configfiles] if configfiles else []
+        self.target = ["--", target] if target else []
+
+    def ask(self, *question: str) -> str:
+        """What Snakemake prints; its status too when it is not 0."""
+        command = [sys.executable, "-m", "snakemake", *self.options, *question, *self.target]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = f"\n(ended with status {done.returncode})\n" if done.returncode else ""
+        return done.stdout + ("" if not ended else done.stderr) + ended
+
+    def plan(self) -> str:
+        """The dry-run with its reasons, which Snakemake prints to stderr."""
+        command = [sys.executable, "-m", "snakemake", *self.options, "--dry-run", *self.target]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        return done.stdout
+
+
+def planned(dryrun: str) -> dict[str, int]:
+    """Jobs per rule of a dry-run, without the totals."""
+    if "Job stats:" not in dryrun:
+        return {}
+    rows = [row.split() for row in dryrun.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[0] != "total"}
+
+
+def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
+    """Outputs made with other code, params or input. Of Snakemake only what it prints counts, not its status.
+
+    Params are read from the reasons of the dry-run: `--list-changes params` of Snakemake 9.27 names an output
+    of every job, whether its params have changed or not.
+    """
+    found = {"code": [], "params": [], "input": []}
+    for kind in ("code", "input"):
+        lines = asker.ask("--list-changes", kind).splitlines()
+        found[kind] = sorted(line for line in lines if line and not line.startswith(("Config file", "Using")))
+    for block in JOB.findall(dryrun):
+        fields = dict(re.findall(r"^ {4}(output|reason): (.*)$", block, flags=re.MULTILINE))
+        if "Params have changed" in fields.get("reason", ""):
+            found["params"] += fields.get("output", "").split(", ")
+    return found
+
+
+def records(results: Path) -> list[dict]:
+    """Every performance record, with the path of its log."""
+    found = []
+    for path in sorted((results / "benchmarks").rglob("*.perf.json")):
+        log = results / "logs" / path.relative_to(results / "benchmarks")
+        log = log.with_name(path.name.replace(".perf.json", ".log"))
+        found.append(json.loads(path.read_text()) | {"log": str(log)})
+    return found
+
+
+def drift() -> dict[str, str]:
+    """Packages that are not as locked: name -> what is there."""
+    pins = re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M)
+    found = {}
+    for package, pinned in pins:
+        try:
+            has = version(package)
+        except PackageNotFoundError:
+            continue  # the lock is for every platform
+        if has != pinned:
+            found[package] = f"{has}, locked {pinned}"
+    return found
+
+
+def commit() -> str:
+    """Commit and whether files differ from it; `unknown` outside a repository."""
+    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    return head.stdout.strip() + ("+dirty" if status.stdout else "") if head.returncode == 0 else "unknown"
+
+
+def classify(facts: dict) -> list[tuple[str, str, str]]:
+    """(class, evidence, next step) of what the evidence points to, the most certain first."""
+    found = []
+    by_category = {}
+    for failure in facts["failures"]:
+        by_category.setdefault(failure["category"], []).append(failure)
+    deterministic = [
+        f for c in ("configuration", "corrupted_input", "analysis_crash") for f in by_category.get(c, ())
+    ]
+    same = {(f["task_name"], str(f["wildcards"]), f["evidence"]) for f in facts["failures"]}
+    repeated = len(facts["failures"]) - len(same)
+    if deterministic:
+        first = deterministic[0]
+        found.append(
+            ("semantics", f"{first['task_name']} failed with {first['category']}: {first['evidence']}",
+             "repair the setting, the file or the code; more attempts, memory or patience will not help")
+        )  # fmt: skip
+    if repeated or any(f["attempt"] > 1 for f in deterministic):
+        found.append(
+            ("masked failure", f"{repeated} failures came again with the same evidence",
+             "a retry hides a cause that does not go away: fix the cause, do not raise retries")
+        )  # fmt: skip
+    if by_category.get("transient_io"):
+        first = by_category["transient_io"][0]
+        found.append(
+            ("storage", first["evidence"], "ask for the state of the file system or network; rerun once")
+        )
+    if by_category.get("executor"):
+        first = by_category["executor"][0]
+        found.append(
+            ("operating context", f"{first['task_name']}: {first['evidence']}",
+             "oom: mem_mb in workflow/resources.yaml; timeout: minutes there; node lost: rerun")
+        )  # fmt: skip
+    if facts["drift"]:
+        listed = "; ".join(f"{name} {what}" for name, what in list(facts["drift"].items())[:5])
+        found.append(
+            ("environment drift", listed, "run `make env`, then look whether the symptom is still there")
+        )
+    ran = {}
+    for record in facts["records"]:
+        ran[record["task_name"]] = ran.get(record["task_name"], 0) + 1
+    grown = {rule: (n, ran[rule]) for rule, n in facts["planned"].items() if n > ran.get(rule, n)}
+    if grown:
+        rule, (now, then) = max(grown.items(), key=lambda item: item[1][0])
+        found.append(
+            ("discovery grew", f"{rule}: {now} jobs planned, {then} have run before",
+             "compare pseudobulk/cell_types.tsv, the sweeps and load.shards with the last run: is it meant?")
+        )  # fmt: skip
+    changed = {kind: paths for kind, paths in facts["changes"].items() if paths}
+    if changed:
+        counts = ", ".join(f"{kind}: {len(paths)} outputs" for kind, paths in changed.items())
+        found.append(
+            ("semantics", f"made with other {counts}", "is the change meant? then rerun; else undo it")
+        )
+    tiny = facts["cost"].get("tiny", [])
+    jobs = sum(row["jobs"] for row in tiny)
+    if facts["cost"].get("dominant") == "startup" and jobs >= MANY:
+        found.append(
+            ("too many tiny jobs", f"{jobs} jobs are shorter than their start-up", facts["cost"]["advice"])
+        )
+    return found or [("not classified", "no rule fits the evidence", "escalate with this bundle")]
+
+
+def note(facts: dict, options: argparse.Namespace) -> str:
+    """The pre-filled note: the fixed ladder."""
+    plan = ", ".join(f"{rule} {n}" for rule, n in facts["planned"].items()) or "nothing, or not asked"
+    reasons = "\n".join(f"- **{c}**: {evidence}\n  - next: {step}" for c, evidence, step in facts["classes"])
+    changed = "\n".join(
+        f"- {kind}: {', '.join(paths[:SHOWN]) or 'nothing'}" for kind, paths in facts["changes"].items()
+    )
+    failures = "\n".join(
+        f"- {' '.join([f['task_name'], *f['wildcards'].values()])}, attempt {f['attempt']}: "
+        f"{f['category']} ({f['evidence']})"
+        for f in facts["failures"][:SHOWN]
+    )
+    asked = "" if facts["asked"] else (
+        "\nNot asked here, right after the run: what would run now, and what changed. Add it with\n"
+        "`make incident TARGET=all SYMPTOM=\"...\"`.\n"
+    )  # fmt: skip
+    return f"""# Incident of {facts["time"]}
+
+Everything here was read, nothing was changed. index.json says which file answers which question.
+{asked}
+## 1. Symptom
+{options.symptom or "(not told)"}; target: {options.target or "(default)"}
+
+## 2. The same target, dry-run
+{plan} (dryrun.txt, summary.txt)
+
+## 3. What changed
+{changed or "(not asked)"}
+
+## 4. Evidence
+affected rules: {", ".join(facts["affected"]) or "none"} (logs/, benchmarks.json)
+{failures or "no failure recorded in the last run"}
+cost: {facts["cost"].get("dominant", "unknown")}: {facts["cost"].get("evidence", "no records")}
+commit {facts["commit"]}, environment {"as locked" if not facts["drift"] else "drifted (environment.json)"}
+
+## 5. Class
+{reasons}
+
+## 6. Repair or escalate
+- [ ] repaired by:
+- [ ] the same target, dry-run again, plans what is expected:
+- [ ] escalated to, with this folder:
+- [ ] a test under tests/ now holds it:
+"""
+
+
+def cost(results: Path) -> tuple[dict, str]:
+    """The cost report as JSON and text; empty without records."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from cost import jobs_of, printed, report
+
+    try:
+        jobs, run = jobs_of(results, Path(".snakemake/log"))
+    except FileNotFoundError as error:
+        return {}, f"{error}\n"
+    facts = report(jobs, run, None)
+    return facts, printed(facts) + "\n"
+
+
+def collect(folder: Path, options: argparse.Namespace) -> dict:
+    """Fill the bundle's folder and return its facts."""
+    results = Path(options.results)
+    asker = Asker(options.profile, options.configfile, options.target)
+    dryrun = "" if options.ended else asker.plan()
+    failed = results / "run/failures.jsonl"
+    failures = read_failures(failed)
+    spent, table = cost(results)
+    facts = {
+        "time": folder.name,
+        "asked": not options.ended,
+        "planned": planned(dryrun),
+        "changes": {} if options.ended else changes(asker, dryrun),
+        "failures": failures,
+        "records": records(results),
+        "cost": spent,
+        "drift": drift(),
+        "commit": commit(),
+    }
+    named = [f["task_name"] for f in facts["failures"]] + list(facts["planned"])
+    facts["affected"] = sorted({*named} & {record["task_name"] for record in facts["records"]})
+    facts["classes"] = classify(facts)
+    texts = {
+        "symptom.txt": f"{options.symptom}\ntarget: {options.target}\n",
+        "failures.jsonl": "".join(f"{json.dumps(failure)}\n" for failure in failures),
+        "cost.txt": table,
+        "benchmarks.json": json.dumps(
+            [record for record in facts["records"] if record["task_name"] in facts["affected"]], indent=1
+        ),
+        "environment.json": json.dumps(
+            {"commit": facts["commit"], "python": sys.version, "drift": facts["drift"]}, indent=1
+        ),
+        "note.md": note(facts, options),
+    }
+    if not options.ended:
+        texts |= {"dryrun.txt": dryrun, "summary.txt": asker.ask("--summary")}
+        texts |= {"changes.json": json.dumps(facts["changes"], indent=1)}
+    for name, content in texts.items():
+        (folder / name).write_text(content)
+    copy_logs(folder, facts)
+    there = {name: QUESTIONS[name] for name in QUESTIONS if (folder / name).exists()}
+    (folder / "index.json").write_text(json.dumps(there, indent=1) + "\n")
+    return facts
+
+
+def copy_logs(folder: Path, facts: dict) -> None:
+    """The end of each log of the affected rules, and Snakemake's newest log."""
+    for record in facts["records"]:
+        log = Path(record["log"])
+        if record["task_name"] in facts["affected"] and log.exists():
+            parts = log.parts[log.parts.index("logs") + 1 :]
+            target = folder.joinpath("logs", *parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            end = log.read_text(errors="replace").splitlines()[-LINES:]
+            target.write_text("\n".join(end) + "\n")
+    own = sorted(Path(".snakemake/log").glob("*.snakemake.log"))
+    if own:
+        shutil.copyfile(own[-1], folder / "snakemake.log")
+
+
+def main():
+    """Make the bundle and print its path and what it points to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    configured = os.environ.get("CONFIG", "").split()
+    parser.add_argument("--target", default=os.environ.get("TARGET", ""))
+    parser.add_argument("--symptom", default=os.environ.get("SYMPTOM", ""))
+    parser.add_argument("--configfile", nargs="*", default=configured)
+    parser.add_argument("--profile", default=os.environ.get("PROFILE") or "profiles/local")
+    parser.add_argument("--results", default="results")
+    parser.add_argument("--ended", action="store_true", help="right after a run: do not ask Snakemake")
+    options = parser.parse_args()
+    if options.ended:
+        options.target, options.symptom = "", "a run failed"
+    folder = Path("incidents") / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
+    try:
+        folder.mkdir(parents=True)
+        facts = collect(folder, options)
+    except OSError as error:
+        sys.exit(f"error: no incident bundle: {error}; free some disk, then `make incident`")
+    for kind, evidence, step in facts["classes"]:
+        print(f"incident: {kind}: {evidence}\n  next: {step}", file=sys.stderr)
+    print(f"incident bundle: {folder}/note.md", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

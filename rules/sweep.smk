@@ -1,0 +1,29 @@
+# How far the answers of the variants of a config agree with those of the run: `make sweep`, not part of all.
+
+
+include: "variants.smk"
+
+
+rule stability:
+    """Compare the answers of each variant of the sweep with those of the run (`make sweep` makes them)."""
+    input:
+        tables=list(compared_tables().values()),
+    output:
+        table="<results>/sweep/stability.tsv",
+        figure="<results>/sweep/stability.png",
+    log:
+        local("<logs>/stability.log"),
+    benchmark:
+        local("<benchmarks>/stability.tsv")
+    threads: 1
+    resources:
+        mem_mb=mem_mb("stability"),
+        runtime=runtime("stability"),
+        attempt=attempt,
+    params:
+        glue("stability"),
+        **config["stability"],
+        tables=[list(key) for key in compared_tables()],
+        variants={name: about(name) for name in VARIANTS},
+    script:
+        "../scripts/stability.py"

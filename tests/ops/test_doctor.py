@@ -1,0 +1,175 @@
+"""The doctor finds each fault that is put there, says what to do, and leaves nothing behind."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"ops/{name}.py")
+    loaded = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+doctor = module("doctor")
+
+
+@pytest.fixture
+def options(tmp_path):
+    for part in ("config", "profiles"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    return doctor.read_options(tmp_path, [], "profiles/local", "")
+
+
+def levels(check, options):
+    return [(finding.level, finding.found, finding.remedy) for finding in check(options)]
+
+
+def faults(check, options):
+    return [finding for finding in check(options) if finding.level == "FAULT"]
+
+
+def test_a_healthy_machine_has_no_fault(options):
+    before = sorted(options.folder.rglob("*"))
+    for check in doctor.CHECKS:
+        if check is not doctor.configuration:  # needs the whole project
+            assert faults(check, options) == []
+    assert sorted(options.folder.rglob("*")) == before
+
+
+def test_another_version_than_locked(options, monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda name: "0.0" if name == "scanpy" else real(name))
+    (fault,) = faults(doctor.environment, options)
+    assert "scanpy 0.0, locked 1.12" in fault.found
+    assert "make env" in fault.remedy
+
+
+real = doctor.version
+
+
+def test_a_plugin_that_is_missing(options):
+    profile = {"executor": "nowhere", "default-storage-provider": "fs"}
+    (fault,) = faults(doctor.plugins, options._replace(profile=profile))
+    assert fault.found == "snakemake_executor_plugin_nowhere is missing"
+
+
+def test_slurm_without_its_commands(options, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    slurm = doctor.read_options(options.folder, [], "profiles/slurm", "")
+    (fault,) = faults(doctor.plugins, slurm)
+    assert "sbatch, squeue, scancel not on PATH" in fault.found
+
+
+@pytest.mark.parametrize("key", doctor.FORBIDDEN)
+def test_a_profile_with_what_none_may_have(options, key):
+    (fault,) = faults(doctor.profile, options._replace(profile={key: True}))
+    assert key in fault.found
+    assert fault.remedy == "remove it"
+
+
+def cohort(folder, **columns):
+    donor = np.repeat(np.arange(4), 5)
+    obs = pd.DataFrame(
+        {"donor_id": [f"d{d}" for d in donor], "cell_type": "T", "sex": "male", "pool_number": "1"}
+    )
+    obs = obs.assign(**{"age": 30.0 + donor} | columns).set_index(
+        pd.Index([f"c{n}" for n in range(20)], dtype=object)
+    )
+    text = {name: object for name in obs if obs[name].dtype == "str"}
+    data = ad.AnnData(np.ones((20, 3), dtype=np.float32), obs=obs.astype(text))
+    data.var_names = pd.Index(["a", "b", "c"], dtype=object)
+    data.var["feature_name"] = pd.Series(list("abc"), index=data.var_names, dtype=object)
+    with ad.settings.override(allow_write_nullable_strings=False):
+        data.write_h5ad(folder / "my.h5ad")
+
+
+def with_cohort(options, **cohort_settings):
+    config = options.config | {"cohort": {"path": "my.h5ad", "url": None, "sha256": None, "size": None}}
+    return options._replace(config=config | cohort_settings)
+
+
+def test_a_cohort_that_fits(options):
+    cohort(options.folder)
+    [(level, found, _)] = levels(doctor.cohort, with_cohort(options))
+    assert level == "ok"
+    assert found == "20 of 20 cells usable, 3 genes, 4 samples; counts from X"
+
+
+def test_a_cohort_that_does_not_fit(options):
+    cohort(options.folder, age=np.arange(20.0))
+    (fault,) = faults(doctor.cohort, with_cohort(options))
+    assert "age is 0.0 and 1.0" in fault.found
+    cohort(options.folder)
+    (fault,) = faults(
+        doctor.cohort, with_cohort(options, load=options.config["load"] | {"cell_type": "label"})
+    )
+    assert "load.cell_type" in fault.found
+
+
+def test_a_cohort_that_is_cut_off(options):
+    cohort(options.folder)
+    path = options.folder / "my.h5ad"
+    path.write_bytes(path.read_bytes()[:2000])
+    (fault,) = faults(doctor.cohort, with_cohort(options))
+    assert "get the file again" in fault.remedy
+
+
+def test_more_memory_and_disk_than_there_is(options, monkeypatch):
+    monkeypatch.setattr(doctor, "cohort_mb", lambda _: 10_000_000)
+    (fault,) = faults(doctor.memory, options)
+    # two shards of 5,000,000 MB: 1200 + 8 x 5,000,000
+    assert "qc will ask for 40,001,200 MB" in fault.found
+    assert fault.remedy == "raise load.shards"
+    (fault,) = faults(doctor.disk, options)
+    assert "about 30,000,500 needed" in fault.found
+
+
+def test_scratch_under_a_file_cannot_be_written(options):
+    """Root may write to any folder, but to none under a file."""
+    (options.folder / "file").write_text("")
+    (fault,) = faults(doctor.scratch, options._replace(scratch=str(options.folder / "file/scratch")))
+    assert "cannot be written: Not a directory" in fault.found
+    assert "TMPDIR" in fault.remedy
+
+
+def test_a_stale_lock_and_one_that_is_not(options):
+    locks = options.folder / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    (locks / "0.input.lock").write_text("x")
+    (fault,) = faults(doctor.locks, options)
+    assert "--unlock" in fault.remedy
+    code = "import time; time.sleep(60)  # snakemake"
+    with subprocess.Popen([sys.executable, "-c", code, "snakemake"], cwd=options.folder) as process:
+        try:
+            [(level, found, remedy)] = levels(doctor.locks, options)
+        finally:
+            process.kill()
+    assert (level, remedy) == ("warning", "wait for it; do not unlock")
+    assert str(process.pid) in found
+
+
+def test_the_command_ends_with_1_when_something_is_wrong(options):
+    command = [sys.executable, str(ROOT / "ops/doctor.py")]
+    environment = {**os.environ, "SCRATCH": str(options.folder / "config/config.yaml")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FAULT   scratch (TMPDIR)" in done.stdout
+    assert "what to do: set TMPDIR" in done.stdout
+    assert "ok      environment" in done.stdout
+
+
+def test_an_overlay_that_is_no_yaml_is_one_line(options):
+    (options.folder / "my.yaml").write_text("a: [1")
+    with pytest.raises(SystemExit, match=r"my\.yaml is no YAML"):
+        doctor.read_options(options.folder, ["my.yaml"], "profiles/local", "")
