@@ -1,11 +1,12 @@
 """Check a release from end to end: `python verify.py DIR [--release ID]`; one line per fault, exit 1 if any.
 
-DIR is results/publish/v1, a folder of results/publish/releases, or a copy of one on any machine. Needs pandas,
-pyarrow and h5py, no network and nothing else of this repository: contract.json, in the release, says what its
-files hold (workflow/CONTRACT.md is the same for people). In this order, going on only with what is sound:
-every file of the manifest is there and no other, none is empty or a link, every size and digest is recomputed;
-files are those that config and discovered cell types call for, their columns as the contract says; then facts
-across files: cell types, genes, attrition, and counts, which are conserved from the input to the sums.
+DIR is results/publish/v1, a folder of results/publish/releases, or a copy of one on any machine. Needs
+pandas, pyarrow and h5py, no network and nothing else of this repository: contract.json, in the release, says
+what its files hold (workflow/CONTRACT.md is the same for people). In this order, going on only with what is
+sound: every file of the manifest is there and no other, none is empty or a link, every size and digest is
+recomputed; files are those that config and discovered cell types call for, their columns as the contract
+says; then facts across files: cell types, genes, attrition, and counts, which are conserved from the input
+to the sums.
 
 The digests show damage and later changes, not who made the release: compare its id with one you were given.
 """

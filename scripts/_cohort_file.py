@@ -60,7 +60,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
     """Counts of the kept cells, in input order, a block of cells at a time.
 
     shards: files in the order of their numbers; cells: cell, shard (its number as text, "" in an unusable
-    cell), kept, in input order, which cells have within each shard too, so every shard is read once, forwards.
+    cell), kept, in input order, which cells have within a shard too: every shard is read once, forwards.
     Raises ValueError where a shard has another cell.
     """
     files = [h5py.File(path) for path in shards]

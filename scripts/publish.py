@@ -1,9 +1,9 @@
 """Gather what others may rely on into one release, verify it as they would, and switch to it at once.
 
-What is published, from where, is the list in workflow/schemas/publish.yaml. Tables per cell type are joined, with
-the id in front; other files are copied byte for byte; cohort.h5ad is assembled from the tables of cells and,
-with publish.counts, the counts of the shards. ops/verify.py has to find no fault before the release gets its
-name, which is a digest of its content: the same content is the same release.
+What is published, from where, is the list in workflow/schemas/publish.yaml. Tables per cell type are joined,
+with the id in front; other files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
+and, with publish.counts, the counts of the shards. ops/verify.py has to find no fault before the release gets
+its name, which is a digest of its content: the same content is the same release.
 """
 
 import hashlib
