@@ -1,4 +1,4 @@
-"""Hold changes of the contract to its own rules: `python ops/contract_guard.py BASE`, `make contract-guard BASE=main`.
+"""Hold changes of the contract to its own rules: `make contract-guard BASE=main`.
 
 Compares workflow/schemas/publish.yaml and workflow/VERSION of the working tree with those of the last commit
 that it shares with BASE. Prints every change with its class, exit 1 when the version does not say so:
@@ -22,7 +22,7 @@ import yaml
 CONTRACT, VERSION = "workflow/schemas/publish.yaml", "workflow/VERSION"
 BREAKING, ADDITION, WORDING = "breaking", "addition", "wording"
 PARTS = {BREAKING: 0, ADDITION: 1, WORDING: 2}  # of the version: what has to change, or one before it
-# A promise that may be new but neither go nor change, one that may go but not come, and the rest, which is wording.
+# Promises may be new but neither go nor change, limits may go but not come; other facts are wording.
 PROMISES = {"key", "labels", "types", "further"}
 LIMITS = {"when", "volatile", "optional"}
 

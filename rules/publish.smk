@@ -68,6 +68,6 @@ rule publish:
         files=published_places,
         resolutions=RESOLUTIONS,
         contract=CONTRACT,
-        verify=hashlib.sha256(workflow_file("../ops/verify.py").encode()).hexdigest(),
+        verify=[hashlib.sha256(workflow_file(f"../ops/{name}.py").encode()).hexdigest() for name in CHECKS],
     script:
         "../scripts/publish.py"
