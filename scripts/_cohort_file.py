@@ -47,6 +47,12 @@ def in_order(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
     return table.drop(columns="cell").iloc[rows]
 
 
+def names_of(file: h5py.File) -> h5py.Dataset:
+    """The names of the cells in an h5ad, in either of the two ways in which anndata writes text."""
+    names = file["obs"][file["obs"].attrs["_index"]]
+    return names["values"] if isinstance(names, h5py.Group) else names
+
+
 def rows_of(file: h5py.File, start: int, stop: int) -> sparse.csr_array:
     """Rows of X in a shard."""
     x = file["X"]
@@ -76,8 +82,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
                 start, done[shard] = done[shard], done[shard] + len(mine)
                 if len(mine) == 0:
                     continue
-                obs = file["obs"]
-                there = obs[obs.attrs["_index"]].asstr()[start : done[shard]]
+                there = names_of(file).asstr()[start : done[shard]]
                 if not np.array_equal(there, names[mine]):
                     raise ValueError(f"{shards[shard]}: its cells are not in the order of the input")
                 parts.append(rows_of(file, start, done[shard])[np.flatnonzero(kept[mine])])
