@@ -31,11 +31,12 @@ def describe_cells(
     covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
     for name in covariates:
         obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
-    for resolution, table in clusters.items():
-        obs[f"leiden_{resolution}"] = in_order(table, obs.index)["cluster"].to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:
         obs[name] = pd.Categorical(obs[name].astype(object).where(obs[name] != "", None))
+    for resolution, table in clusters.items():
+        values = in_order(table, obs.index)["cluster"].to_numpy(dtype=object)
+        obs[f"leiden_{resolution}"] = pd.Categorical(values, sorted(set(values), key=int))
     return obs.set_axis(obs.index.astype(object).rename(None))
 
 

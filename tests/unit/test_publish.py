@@ -139,6 +139,17 @@ def test_cells_that_do_not_match_are_refused(small):
         describe_cells(cells, samples, {"0.5": clusters})
 
 
+def test_clusters_are_in_the_order_of_their_numbers(small):
+    paths, _ = small
+    cells = pd.read_parquet(paths.cells)
+    samples = pd.read_csv(paths.samples, sep="\t")
+    clusters = pd.read_parquet(paths.clusters[0])
+    clusters["cluster"] = ["2", "10"] * 20
+    obs = describe_cells(cells, samples, {"1.0": clusters})
+    assert list(obs["leiden_1.0"].cat.categories) == ["2", "10"]
+    assert obs.loc[clusters["cell"].iloc[1], "leiden_1.0"] == "10"
+
+
 def test_a_count_that_float32_cannot_hold_is_refused(tmp_path):
     obs, var = pd.DataFrame(index=["a"]), pd.DataFrame(index=["g"])
     block = sparse.csr_array(np.array([[2**24]]))
