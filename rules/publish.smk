@@ -1,0 +1,73 @@
+# What others may rely on, in one verified release. The list of its files: workflow/schemas/publish.yaml.
+
+
+include: "release.smk"
+
+
+localrules:
+    provenance,
+
+
+rule provenance:
+    """Write down what this run is made of: version, commit, config and digests."""
+    output:
+        provenance="<results>/provenance.json",
+    log:
+        local("<logs>/provenance.log"),
+    benchmark:
+        local("<benchmarks>/provenance.tsv")
+    threads: 1
+    resources:
+        mem_mb=RESOURCES["provenance"]["mem_mb"],
+        runtime=RESOURCES["provenance"]["minutes"],
+        attempt=attempt,
+    params:
+        glue("provenance"),
+        workflow_version=workflow_file("../workflow/VERSION").strip(),
+        commit=commit,
+        dirty=dirty,
+        code_sha256=code_sha256,
+        lock_sha256=lock_sha256,
+        packages={name: metadata.version(name) for name in PACKAGES},
+        config=published_config(),
+    script:
+        "../scripts/provenance.py"
+
+
+rule publish:
+    """Gather what others may rely on into one release, verify it and switch to it at once."""
+    input:
+        files=published_sources,
+        cells="<results>/cells/cells.parquet",
+        samples="<results>/filter/samples.tsv",
+        genes="<results>/load/genes.parquet",
+        clusters=expand("<results>/cluster/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
+        pca="<results>/preprocess/pca.parquet",
+        harmony="<results>/dimred/harmony.parquet",
+        umap="<results>/layout/umap.parquet",
+        shards=(
+            expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS) if config["publish"]["counts"] else []
+        ),
+        provenance="<results>/provenance.json",
+        cohort=cohort_files,
+        gene_sets=gene_sets,
+    output:
+        release=local("<results>/publish/release.json"),
+    log:
+        local("<logs>/publish.log"),
+    benchmark:
+        local("<benchmarks>/publish.tsv")
+    threads: 1
+    resources:
+        mem_mb=mem_mb("publish"),
+        runtime=runtime("publish"),
+        attempt=attempt,
+    params:
+        glue("publish"),
+        **config["publish"],
+        files=published_places,
+        resolutions=RESOLUTIONS,
+        contract=CONTRACT,
+        verify=[hashlib.sha256(workflow_file(f"../ops/{name}.py").encode()).hexdigest() for name in CHECKS],
+    script:
+        "../scripts/publish.py"
