@@ -1,8 +1,8 @@
-"""Do two files hold the same? By format; what differs in one line: `python ops/compare.py EXPECTED FOUND`.
+"""Do two files hold the same? What differs, in one line: `python ops/compare.py EXPECTED FOUND`.
 
 The same bytes are the same. Otherwise h5ad by every dataset and attribute, parquet by schema and values, JSON
-without the keys of VOLATILE, PNG by pixels, each exactly; other files only by their bytes. What is allowed to
-differ byte by byte but not in content is a matter of the writer (times in HDF5, versions in a PNG), not of a result.
+without the keys of VOLATILE, PNG by pixels, each exactly; other files only by their bytes. Bytes that differ
+where the content does not are a matter of the writer (times in HDF5, versions in a PNG), not of a result.
 """
 
 import json

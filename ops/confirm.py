@@ -1,12 +1,12 @@
-"""A clean room: does a fresh clone, in a fresh environment made from the lock, run and verify?
+"""A clean room: a fresh clone, in a fresh environment made from the lock, has to run and verify.
 
     python3 ops/confirm.py [--release ID] [--keep] [TARGET ...]
 
 Clones the commit that is checked out into a temporary folder elsewhere, and runs the Make targets there, by
 default `env`, `run` and `verify`. What is not committed does not take part, and is named. Needs python3, git
-and make only; it may be called from any folder. The variables that could let something of here into there are
-removed, and named when they were set: those of CLEARED and all that begin with one of PREFIXES. Others stay, so
-that proxies, package indexes and caches work as they do here. With --release, the release must have that id.
+and make only; it may be called from any folder. Variables that could let something of here into there are
+removed, and named when they were set: those of CLEARED and all that begin with one of PREFIXES. Others stay,
+so that proxies, package indexes and caches work as they do here. With --release ID, the release must be it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PREFIXES = ("SNAKEMAKE_", "SCOHORT_")
 
 
 def clean(environment: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """(what stays of an environment, names of what was removed); a virtual environment leaves PATH as well."""
+    """What stays of an environment, and names of what was removed; PATH loses a virtual environment."""
     gone = sorted(name for name in environment if name in CLEARED or name.startswith(PREFIXES))
     kept = {name: value for name, value in environment.items() if name not in gone}
     if active := environment.get("VIRTUAL_ENV"):
@@ -56,7 +56,9 @@ def confirm(folder: Path, targets: list[str], release: str | None) -> str | None
     git("-C", str(folder), "checkout", "--quiet", "--detach", git("rev-parse", "HEAD"))
     for target in targets:
         start = time.monotonic()
-        done = subprocess.run(["make", "--no-print-directory", target], cwd=folder, env=environment, check=False)
+        done = subprocess.run(
+            ["make", "--no-print-directory", target], cwd=folder, env=environment, check=False
+        )
         if done.returncode:
             return f"make {target} ended with status {done.returncode}"
         print(f"confirm: make {target}: {time.monotonic() - start:.0f} s", flush=True)

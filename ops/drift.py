@@ -2,10 +2,11 @@
 
     python ops/drift.py [--target TARGET] [--configfile C] [--profile P]
 
-TARGET, CONFIG and PROFILE may come by the environment instead. Snakemake is asked and runs nothing. Its status
-says nothing about changes, so only what it prints counts: `--list-changes` for code and input, the reasons of a
-dry-run for the rest. A rule knows its helper modules (scripts/_*.py) by their digest among its params, `glue()`
-of rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2: it cannot be told.
+TARGET, CONFIG and PROFILE may come by the environment instead. Snakemake is asked, nothing runs. Its status
+says nothing about changes, so only what it prints counts: `--list-changes` for code and input, the reasons of
+a dry-run for the rest. A rule knows its helper modules (scripts/_*.py) by their digest among its params, by
+`glue()` of rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2 when it
+cannot be told.
 """
 
 import argparse
@@ -108,6 +109,17 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default=os.environ.get("PROFILE") or "profiles/local")
 
 
+def in_words(found: dict) -> str:
+    """The drift in one line."""
+    parts = [f"{kind} of {len(found[kind])} outputs" for kind in ("code", "params", "input") if found[kind]]
+    if found["missing"]:
+        parts.append(f"{len(found['missing'])} outputs are missing")
+    if found["unknown"]:
+        parts.append(f"{found['unknown']} jobs left no provenance, their changes are unknown")
+    jobs = ", ".join(f"{rule} {number}" for rule, number in found["reruns"].items()) or "nothing"
+    return f"{'; '.join(parts) or 'jobs are left to run'}; a run would do: {jobs}"
+
+
 def main() -> None:
     """Print the drift and exit with 1 if there is any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -116,11 +128,7 @@ def main() -> None:
     found = drift(Asker(options.profile, options.configfile, options.target))
     print(json.dumps(found, indent=1))
     if any(found.values()):
-        parts = [f"{kind} of {len(found[kind])} outputs" for kind in ("code", "params", "input") if found[kind]]
-        parts += [f"{len(found['missing'])} outputs are missing"] if found["missing"] else []
-        parts += [f"{found['unknown']} jobs left no provenance, their changes are unknown"] * bool(found["unknown"])
-        jobs = ", ".join(f"{rule} {number}" for rule, number in found["reruns"].items()) or "none"
-        print(f"drift: {'; '.join(parts) or 'jobs are left to run'}; a run would do: {jobs}", file=sys.stderr)
+        print(f"drift: {in_words(found)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -20,7 +20,9 @@ def read_summary(printed: str) -> list[dict[str, str]]:
     """Rows of Snakemake's table, which other lines may precede."""
     lines = printed.splitlines()
     start = next((n for n, line in enumerate(lines) if line.startswith("output_file\t")), None)
-    return [] if start is None else list(csv.DictReader(lines[start:], delimiter="\t", quoting=csv.QUOTE_NONE))
+    return (
+        [] if start is None else list(csv.DictReader(lines[start:], delimiter="\t", quoting=csv.QUOTE_NONE))
+    )
 
 
 def by_rule(rows: list[dict[str, str]]) -> list[dict[str, object]]:

@@ -3,7 +3,7 @@
     python ops/tour.py [--results FOLDER] [--out tour] [--configfile C] [--profile P]
 
 Runs no job and changes no result. The bundle's index.md says which file answers which question; bundle.json
-lists path, bytes and sha256 of each, so that a moved copy can be checked: `python ops/tour.py --check FOLDER`.
+lists path, bytes and sha256 of each, so that a copy can be checked: `python ops/tour.py --check FOLDER`.
 An earlier bundle is replaced; a folder that is none is left alone, exit 2. Exit 1 when a part is missing.
 """
 

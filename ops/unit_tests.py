@@ -1,16 +1,17 @@
-"""Run each rule alone, on what the last run gave it, and compare what it makes: `snakemake --generate-unit-tests`.
+"""Run each rule alone, on what the last run gave it, and compare what it makes.
 
     python ops/unit_tests.py [--rules RULE ...] [--configfile C] [--profile P] [--out .tests/unit]
 
-For one job of each rule its inputs and outputs are copied from the finished results of this folder, which must
-be up to date, and the job runs in a folder that holds config/, these inputs and nothing else. So a rule that
-reads a file that it does not declare fails, unless it names it by an absolute path. Outputs are compared by
-ops/compare.py. Meant for the demo; results above --max-mb are refused, since they are copied.
+`snakemake --generate-unit-tests` copies, for one job of each rule, inputs and outputs from the finished
+results of this folder, which must be up to date; the job runs in a folder that holds config/, these inputs
+and nothing else. So a rule that reads a file that it does not declare fails, unless it names it by its full
+path or it is in config/. Outputs are compared by ops/compare.py. For the demo: results above --max-mb are
+refused.
 
 Of what Snakemake 9.27 generates this is put right: tests that are there are never renewed (the folder is
 removed first); every byte is compared (common.py is replaced); `python` is whichever comes first on PATH, and
-paths are relative to the project (pytest is run with both). Rules without a job in the run have no test, one job
-of each other rule has. Exit 1 when a rule fails, 2 when tests cannot be made.
+paths are relative to the project (pytest is run with both). A rule without a job in the run has no test.
+Exit 1 when a rule fails, 2 when tests cannot be made.
 """
 
 import argparse
@@ -101,7 +102,8 @@ def main() -> None:
     status = run(options.out, rules)
     notes = options.out / "by_content.txt"
     by_content = sorted(set(notes.read_text().split())) if notes.exists() else []
-    print(f"unit-tests: {len(rules)} rules; the same in content, not byte by byte: {', '.join(by_content) or 'none'}")
+    differing = ", ".join(by_content) or "none"
+    print(f"unit-tests: {len(rules)} rules; the same in content, not byte by byte: {differing}")
     sys.exit(1 if status else 0)
 
 
