@@ -18,7 +18,7 @@ def difference(expected: Path, found: Path) -> str:
         return ""
     comparator = COMPARATORS.get(expected.suffix)
     if comparator is None:
-        return f"{expected.stat().st_size} and {found.stat().st_size} bytes that are not the same"
+        return f"{expected.stat().st_size} bytes and {found.stat().st_size} that are not the same"
     return comparator(expected, found)
 
 
