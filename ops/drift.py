@@ -3,10 +3,11 @@
     python ops/drift.py [--target TARGET] [--configfile C] [--profile P]
 
 TARGET, CONFIG and PROFILE may come by the environment instead. Snakemake is asked, nothing runs. Its status
-says nothing about changes, so only what it prints counts: `--list-changes` for code and input, the reasons of
-a dry-run for the rest. A rule knows its helper modules (scripts/_*.py) by their digest among its params, by
-`glue()` of rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2 when it
-cannot be told.
+says nothing about changes, so only what it prints counts: the reasons of a dry-run with every trigger, and,
+where a job is to be run, `--list-changes` for code and input as well, as a reason names only the first cause.
+A rule knows its helper modules (scripts/_*.py) by their digest among its params, by `glue()` of
+rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2 when it cannot be
+told.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 
 JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) \w+:\n((?: {4}.*\n)+)", flags=re.MULTILINE)
 GLUE = re.compile(r"before: '?[0-9a-f]{12}'? now: '?[0-9a-f]{12}'? *(?:;|$)")
+TRIGGERS = ("mtime", "params", "input", "software-env", "code")  # all, whatever a profile says
 UNKNOWN = re.compile(r"^(\d+) jobs have (?:missing|outdated) provenance", flags=re.MULTILINE)
 
 
@@ -89,13 +91,16 @@ def drift(asker: Asker) -> dict:
 
     SystemExit with 2 and Snakemake's words when it cannot plan.
     """
-    done = asker.run("--dry-run")
+    done = asker.run("--dry-run", "--rerun-triggers", *TRIGGERS)
     dryrun = done.stdout + done.stderr
     if done.returncode:
         print(dryrun.strip(), file=sys.stderr)
         sys.exit(2)
+    # a change may hide behind another reason to run a job, but not where no job is to be run
+    none = "Nothing to be done" in dryrun
+    found = {"code": [], "params": [], "input": []} if none else changes(asker, dryrun)
     missing = [outputs for reason, outputs in reasons(dryrun) if "Missing output files" in reason]
-    return changes(asker, dryrun) | {
+    return found | {
         "missing": sorted(output for outputs in missing for output in outputs),
         "unknown": sum(int(jobs) for jobs in UNKNOWN.findall(dryrun)),
         "reruns": planned(dryrun),
