@@ -34,6 +34,12 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.DataFrame({"index": read_column(obs, obs.attrs["_index"]), **columns})
 
 
+def shown(values: pd.Series) -> str:
+    """The first of some values as a person writes it."""
+    value = values.iloc[0]
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
 def fault_of_column(values: pd.Series, spec: dict) -> str:
     """What is wrong with a column by its specification; empty if nothing is."""
     kind = spec["type"].removesuffix("?")
@@ -45,19 +51,19 @@ def fault_of_column(values: pd.Series, spec: dict) -> str:
     present = values[~missing]
     if kind == "text":
         if pd.api.types.is_numeric_dtype(present) and len(present):
-            return f"holds numbers such as {present.iloc[0]}, not text"
+            return f"holds numbers such as {shown(present)}, not text"
         odd = present[~present.isin(spec["values"])] if "values" in spec else present[:0]
-        return f"holds {odd.iloc[0]!r}, which is none of {spec['values']}" if len(odd) else ""
+        return f"holds {shown(odd)}, which is none of {spec['values']}" if len(odd) else ""
     if kind == "boolean":
         odd = present[~present.astype(str).isin(["True", "False"])]
-        return f"holds {odd.iloc[0]!r}, not true or false" if len(odd) else ""
+        return f"holds {shown(odd)}, not true or false" if len(odd) else ""
     numbers = pd.to_numeric(present.astype(object), errors="coerce")
     wrong = numbers.isna()
     if kind == "integer":
         wrong |= numbers != numbers.round()
     wrong |= (numbers < spec.get("min", -np.inf)) | (numbers > spec.get("max", np.inf))
     limits = [f"{end} {spec[end]}" for end in ("min", "max") if end in spec]
-    return f"holds {present[wrong].iloc[0]!r}, no {' '.join([kind, *limits])}" if wrong.any() else ""
+    return f"holds {shown(present[wrong])}, no {' '.join([kind, *limits])}" if wrong.any() else ""
 
 
 def check_table(path: str, table: pd.DataFrame, spec: dict, common: dict) -> list[str]:

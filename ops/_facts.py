@@ -86,7 +86,7 @@ def check_attrition(table: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
                 kept = by_step.loc["kept", unit]
                 faults.append(f"{where.format(unit)}: {left} are left after the losses, {kept} kept")
     whole = table[table["stratum"] == "all"]
-    said = whole.set_index(["step", "reason"])["cells"].drop("input", level="step").to_dict()
+    said = whole.set_index(["step", "reason"])["cells"].drop("input", level="step", errors="ignore").to_dict()
     counted = cells.assign(
         step=cells["step"].astype(str).replace("", "kept"), reason=cells["reason"].astype(str)
     )
@@ -153,20 +153,19 @@ def check_counts(root: Path, tables: dict) -> list[str]:
     return faults
 
 
-def check_cohort(path: Path, genes: pd.Series, counts: bool) -> list[str]:
+def check_cohort(path: Path, genes: pd.Series, cells: int, counts: bool) -> list[str]:
     """Genes and embeddings of cohort.h5ad; it has counts exactly when the config asks for them."""
     faults = []
     with h5py.File(path) as file:
-        var, obs = file["var"], file["obs"]
+        var, obsm = file["var"], file["obsm"]
         if not np.array_equal(read_column(var, var.attrs["_index"]), genes):
             faults.append("its genes are not those of genes.parquet in their order")
         if "feature_name" not in var:
             faults.append("var lacks feature_name")
-        size = obs[obs.attrs["_index"]].shape[0]
         for name in EMBEDDINGS:
-            if name not in file["obsm"] or file["obsm"][name].shape[0] != size:
-                faults.append(f"obsm lacks {name} of {size} cells")
-            elif not np.isfinite(file["obsm"][name][:]).all():
+            if name not in obsm or obsm[name].shape[0] != cells:
+                faults.append(f"obsm lacks {name} of {cells} cells")
+            elif not np.isfinite(obsm[name][:]).all():
                 faults.append(f"obsm {name} holds a number that is not finite")
         if ("X" in file) != counts:
             faults.append(f"has {'' if 'X' in file else 'no '}X, publish.counts is {str(counts).lower()}")
@@ -218,7 +217,7 @@ def check_facts(root: Path, manifest: dict, contract: dict, tables: dict) -> lis
         return faults
     faults += check_types(tables, {path: contract["files"][kind] for path, kind in kinds.items()})
     faults += check_attrition(tables["attrition.tsv"], tables["cells.parquet"])
-    genes = tables["genes.parquet"]["gene_id"]
-    faults += check_cohort(root / "cohort.h5ad", genes, config["publish"]["counts"])
+    genes, cells = tables["genes.parquet"]["gene_id"], len(tables["cohort.h5ad"])
+    faults += check_cohort(root / "cohort.h5ad", genes, cells, config["publish"]["counts"])
     faults += check_counts(root, tables) + check_tested(tables)
     return faults + check_provenance(provenance, manifest, contract)

@@ -23,7 +23,7 @@ CONTRACT, VERSION = "workflow/schemas/publish.yaml", "workflow/VERSION"
 BREAKING, ADDITION, WORDING = "breaking", "addition", "wording"
 PARTS = {BREAKING: 0, ADDITION: 1, WORDING: 2}  # of the version: what has to change, or one before it
 # Promises may be new but neither go nor change, limits may go but not come; other facts are wording.
-PROMISES = {"key", "labels", "types", "further"}
+PROMISES = {"key", "types", "further"}
 LIMITS = {"when", "volatile", "optional"}
 
 
@@ -43,7 +43,7 @@ def compare_entries(where: str, old: dict, new: dict, ignored: set[str]) -> list
             kind = ADDITION if before is None else BREAKING
         elif fact in LIMITS:
             kind = ADDITION if after is None else BREAKING
-        elif fact in ("path", "unit"):
+        elif fact in ("path", "unit", "labels"):
             kind = BREAKING
         elif fact == "type":
             kind = ADDITION if before == f"{after}?" else BREAKING  # never missing any more

@@ -31,11 +31,12 @@ def describe_cells(
     covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
     for name in covariates:
         obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
-    for resolution, table in clusters.items():
-        obs[f"leiden_{resolution}"] = in_order(table, obs.index)["cluster"].to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:
         obs[name] = pd.Categorical(obs[name].astype(object).where(obs[name] != "", None))
+    for resolution, table in clusters.items():
+        values = in_order(table, obs.index)["cluster"].to_numpy(dtype=object)
+        obs[f"leiden_{resolution}"] = pd.Categorical(values, sorted(set(values), key=int))
     return obs.set_axis(obs.index.astype(object).rename(None))
 
 
@@ -45,6 +46,12 @@ def in_order(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
     if len(table) != len(names) or (rows < 0).any():
         raise ValueError(f"{len(table):,} cells where {len(names):,} are kept, or others")
     return table.drop(columns="cell").iloc[rows]
+
+
+def names_of(file: h5py.File) -> h5py.Dataset:
+    """The names of the cells in an h5ad, in either of the two ways in which anndata writes text."""
+    names = file["obs"][file["obs"].attrs["_index"]]
+    return names["values"] if isinstance(names, h5py.Group) else names
 
 
 def rows_of(file: h5py.File, start: int, stop: int) -> sparse.csr_array:
@@ -76,8 +83,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
                 start, done[shard] = done[shard], done[shard] + len(mine)
                 if len(mine) == 0:
                     continue
-                obs = file["obs"]
-                there = obs[obs.attrs["_index"]].asstr()[start : done[shard]]
+                there = names_of(file).asstr()[start : done[shard]]
                 if not np.array_equal(there, names[mine]):
                     raise ValueError(f"{shards[shard]}: its cells are not in the order of the input")
                 parts.append(rows_of(file, start, done[shard])[np.flatnonzero(kept[mine])])

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from _cohort_file import counts_in_order, describe_cells, in_order, write_cohort
+from _cohort_file import counts_in_order, describe_cells, in_order, names_of, write_cohort
 from _job import InputError, job
 from _release import RELEASES, current, point, prune, settle, staging
 
@@ -87,7 +87,7 @@ def rows(path: Path) -> int | None:
         return len(pd.read_csv(path, **TEXT))
     if path.suffix == ".h5ad":
         with h5py.File(path) as file:
-            return len(file["obs"][file["obs"].attrs["_index"]])
+            return len(names_of(file))
     return None
 
 
