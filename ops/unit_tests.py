@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(".tests/unit"))
     options = parser.parse_args()
     if (size := megabytes(options.results)) > options.max_mb:
-        stop(f"{options.results} has {size:.0f} MB, more than --max-mb {options.max_mb:.0f}; use the demo")
+        stop(f"{options.results} has {size:.0f} MB, more than --max-mb {options.max_mb:g}; use the demo")
     there = generate(Asker(options.profile, options.configfile, options.target), options.out)
     rules = options.rules or there
     if absent := sorted(set(rules) - set(there)):
