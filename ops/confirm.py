@@ -51,7 +51,8 @@ def git(*arguments: str) -> str:
 def confirm(folder: Path, targets: list[str], release: str | None) -> str | None:
     """Clone into the folder and run the targets there; what went wrong in one line, None if nothing did."""
     environment, gone = clean(dict(os.environ))
-    print(f"confirm: removed from the environment: {', '.join(gone) or 'nothing was set'}", flush=True)
+    told = [name for name in gone if os.environ[name]]
+    print(f"confirm: removed from the environment: {', '.join(told) or 'nothing was set'}", flush=True)
     git("clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", git("rev-parse", "HEAD"))
     for target in targets:
