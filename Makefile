@@ -65,6 +65,21 @@ contract: env ## write workflow/CONTRACT.md from workflow/schemas/publish.yaml
 contract-guard: env ## a changed contract needs another workflow/VERSION than that of BASE=main
 	$(BIN)/python ops/contract_guard.py $(or $(BASE),main)
 
+drift: env ## what changed since the results were made, as JSON: code, params, input; fails when anything has
+	$(BIN)/python ops/drift.py
+
+summary: env ## the state of the results, a line per rule
+	$(BIN)/python ops/summary.py
+
+unit-tests: env ## run each rule alone on what the last run gave it; fails on other outputs and hidden inputs
+	$(BIN)/python ops/unit_tests.py $(ARGS)
+
+tour: env ## a bundle in tour/ for a reviewer who runs nothing
+	$(BIN)/python ops/tour.py $(ARGS)
+
+confirm: ## a clean room: fresh clone, fresh environment from the lock, run, verify; ARGS="--release ID"
+	python3 $(dir $(lastword $(MAKEFILE_LIST)))ops/confirm.py $(ARGS)
+
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -19,14 +19,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent / "scripts"))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "scripts")]
 from _failures import read_failures
+from drift import Asker, add_question, changes, planned
 
 ROOT = Path(__file__).parent.parent
 LINES = 200  # of the end of each log
 MANY = 50  # tiny jobs that are an incident; a small demo has fewer
 SHOWN = 40  # files, rules or failures named in the note
-JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) \w+:\n((?: {4}.*\n)+)", flags=re.MULTILINE)
 QUESTIONS = {
     "symptom.txt": "What was seen, when, on which target?",
     "dryrun.txt": "What would run now for that target, and why?",
@@ -40,55 +40,6 @@ QUESTIONS = {
     "snakemake.log": "What did Snakemake itself log?",
     "note.md": "The ladder: symptom, dry-run, what changed, evidence, class, repair or escalate.",
 }
-
-
-class Asker:
-    """Snakemake, asked in the working directory with a profile, overlays and a target."""
-
-    def __init__(self, profile: str, configfiles: list[str], target: str):
-        self.options = ["--profile", profile]
-        self.options += ["--configfile", *configfiles] if configfiles else []
-        self.target = ["--", target] if target else []
-
-    def ask(self, *question: str) -> str:
-        """What Snakemake prints; its status too when it is not 0."""
-        command = [sys.executable, "-m", "snakemake", *self.options, *question, *self.target]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        ended = f"\n(ended with status {done.returncode})\n" if done.returncode else ""
-        return done.stdout + ("" if not ended else done.stderr) + ended
-
-    def plan(self) -> str:
-        """The dry-run with its reasons, which Snakemake prints to stderr."""
-        command = [sys.executable, "-m", "snakemake", *self.options, "--dry-run", *self.target]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        return done.stdout
-
-
-def planned(dryrun: str) -> dict[str, int]:
-    """Jobs per rule of a dry-run, without the totals."""
-    if "Job stats:" not in dryrun:
-        return {}
-    rows = [row.split() for row in dryrun.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[0] != "total"}
-
-
-def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
-    """Outputs made with other code, params or input. Of Snakemake only what it prints counts, not its status.
-
-    Params are read from the reasons of the dry-run: `--list-changes params` of Snakemake 9.27 names an output
-    of every job, whether its params have changed or not.
-    """
-    found = {"code": [], "params": [], "input": []}
-    for kind in ("code", "input"):
-        lines = asker.ask("--list-changes", kind).splitlines()
-        found[kind] = sorted(line for line in lines if line and not line.startswith(("Config file", "Using")))
-    for block in JOB.findall(dryrun):
-        fields = dict(re.findall(r"^ {4}(output|reason): (.*)$", block, flags=re.MULTILINE))
-        if "Params have changed" in fields.get("reason", ""):
-            found["params"] += fields.get("output", "").split(", ")
-    return found
 
 
 def records(results: Path) -> list[dict]:
@@ -234,7 +185,6 @@ commit {facts["commit"]}, environment {"as locked" if not facts["drift"] else "d
 
 def cost(results: Path) -> tuple[dict, str]:
     """The cost report as JSON and text; empty without records."""
-    sys.path.insert(0, str(Path(__file__).parent))
     from cost import jobs_of, printed, report
 
     try:
@@ -308,11 +258,8 @@ def copy_logs(folder: Path, facts: dict) -> None:
 def main():
     """Make the bundle and print its path and what it points to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    configured = os.environ.get("CONFIG", "").split()
-    parser.add_argument("--target", default=os.environ.get("TARGET", ""))
+    add_question(parser)
     parser.add_argument("--symptom", default=os.environ.get("SYMPTOM", ""))
-    parser.add_argument("--configfile", nargs="*", default=configured)
-    parser.add_argument("--profile", default=os.environ.get("PROFILE") or "profiles/local")
     parser.add_argument("--results", default="results")
     parser.add_argument("--ended", action="store_true", help="right after a run: do not ask Snakemake")
     options = parser.parse_args()

@@ -16,6 +16,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import _release
 import h5py
 import numpy as np
 import pandas as pd
@@ -182,7 +183,8 @@ def publish(place: Path, paths: object, params: object, program: Path) -> str:
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        program = Path(snakemake.scriptdir).parent / "ops/verify.py"  # noqa: F821
+        # beside this folder, also where Snakemake keeps a copy of both of a git host
+        program = Path(_release.__file__).parent.parent / "ops/verify.py"
         sys.path.append(str(program.parent))
         place = Path(snakemake.output.release).parent  # noqa: F821
         release = publish(place, snakemake.input, snakemake.params, program)  # noqa: F821

@@ -17,9 +17,17 @@ def edit(checkout, path, old, new):
     file.write_text(text.replace(old, new, 1))
 
 
-def test_a_second_run_has_nothing_to_do(demo):
-    """The fixture is a copy, so this also holds after moving the folder."""
-    assert demo.plan() == {}
+def test_a_second_run_has_nothing_to_do_in_place(demo_run):
+    assert demo_run.plan() == {}
+
+
+def test_a_second_run_has_nothing_to_do_after_moving_the_folder(demo_run):
+    """Moved, not copied, so that nothing can be found where it was made; and back again."""
+    moved = demo_run.folder.rename(demo_run.folder.with_name("moved"))
+    try:
+        assert type(demo_run)(moved).plan() == {}
+    finally:
+        moved.rename(demo_run.folder)
 
 
 def test_one_more_alpha_runs_one_job_and_the_summary(demo):

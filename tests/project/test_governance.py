@@ -1,0 +1,37 @@
+"""The table of commands is that of the Makefile, and each program says what it does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text()
+GOVERNANCE = (ROOT / "docs/governance.md").read_text()
+TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.M)
+ROWS = re.findall(r"^\| (`[^|]+`) \|", GOVERNANCE, flags=re.M)
+
+
+def test_every_target_has_a_row_and_every_row_a_target():
+    named = [name for row in ROWS for name in re.findall(r"`([a-z-]+)`", row)]
+    assert sorted(named) == sorted(set(TARGETS) - {"help"})
+
+
+def test_every_target_says_what_it_does():
+    silent = re.findall(r"^([a-z][a-z-]*):(?! *[A-Z]+ *[?:]?=)(?!.*## ).*$", MAKEFILE, flags=re.M)
+    assert silent == []
+
+
+@pytest.mark.parametrize("program", ["drift", "summary", "unit_tests", "tour", "confirm"])
+def test_a_program_explains_itself(program):
+    command = [sys.executable, ROOT / f"ops/{program}.py", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_files_that_a_document_names_exist(path):
+    named = re.findall(r"`((?:ops|tests|workflow|rules|scripts|profiles|docs)/[\w./-]+)`", path.read_text())
+    assert [name for name in named if not list(ROOT.glob(name))] == []
