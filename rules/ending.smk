@@ -1,14 +1,17 @@
-# What every run begins and ends with: its retry policies, its failures in one file, an incident bundle.
+# What every run begins and ends with: retry policies, what each step found, failures in one file, an incident bundle.
 import subprocess
 from datetime import UTC, datetime
 
-for helper in ("_failures", "_ending"):
+for helper in ("_failures", "_ending", "_findings"):
     sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
 import _ending
+import _findings
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
 os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
+if workflow.is_main_process:
+    _findings.listen(Path(workflow.pathvars.apply("<results>")))
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))

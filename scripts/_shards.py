@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from _counts import Source
 from _job import InputError
+from _progress import Progress
 from anndata.io import write_elem
 from scipy.sparse import csr_array
 
@@ -120,7 +121,7 @@ def write_shards(
             stack.enter_context(contextlib.closing(ShardFile(path, _only(obs, shard == number), var)))
             for number, path in enumerate(paths)
         ]
-        first = told = 0
+        first, progress = 0, Progress(len(obs), "cells")
         for source in sources:
             columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
             for block in source.blocks(block_values):
@@ -138,9 +139,7 @@ def write_shards(
                     gene_counts += sums.astype(np.int64)
                     gene_cells += np.bincount(piece.indices, minlength=len(genes))
                 first = here.stop
-                if first >= told + len(obs) / 10:
-                    told = first
-                    print(f"load: {first:,} of {len(obs):,} cells read", flush=True)
+                progress.add(block.shape[0])
     return {
         "input_counts": total,
         "gene_counts": gene_counts,

@@ -214,7 +214,7 @@ def read_sweep(files) -> dict[str, pd.DataFrame]:
 
 
 def report(summary: pd.DataFrame) -> None:
-    """Print one line per cell type."""
+    """Print one line per cell type, and one that sums up."""
     for row in summary.itertuples():
         found = f"not predicted: {row.reason}"
         if row.status == "predicted":
@@ -223,6 +223,16 @@ def report(summary: pd.DataFrame) -> None:
                 f"{row.gain_mae_high:.3g}] over {row.best_baseline}, p {row.pvalue:.2g}"
             )
         print(f"ridge_summary: {row.label}: {found}")
+    done = summary[summary["status"] == "predicted"]
+    line = f"ridge_summary: {len(done)} of {len(summary)} cell types predicted"
+    if len(done):
+        best = done.loc[done["gain_mae"].idxmax()]
+        line += (
+            f"; {done['supported'].astype(bool).sum()} better than every baseline; largest gain "
+            f"{best['gain_mae']:.3g} [{best['gain_mae_low']:.3g}, {best['gain_mae_high']:.3g}] over "
+            f"{best['best_baseline']} in {best['label']}"
+        )
+    print(line)
 
 
 if __name__ == "__main__":
