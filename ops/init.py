@@ -9,6 +9,7 @@ The overlay is written only when the workflow accepts it and the step `load` fin
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -225,7 +226,9 @@ def machine_room(cohort: Cohort, config: dict, interview: Interview) -> dict:
             strata.append({"column": each["name"]})
         else:
             numbers = guess.numbers(column, each["type"])
-            breaks = sorted({float(f"{value:.3g}") for value in numbers.quantile([0.25, 0.5, 0.75])})
+            quarters = numbers.quantile([0.25, 0.5, 0.75], interpolation="higher")
+            breaks = sorted({float(f"{value:.3g}") for value in quarters})
+            breaks = [int(value) if value.is_integer() else value for value in breaks]
             strata.append({"column": each["name"], "breaks": breaks})
     return found | {"cells": {"strata": strata}}
 
@@ -277,7 +280,8 @@ def check(text: str, folder: Path) -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cohort", type=Path, help="an .h5ad")
+    told = os.environ.get("COHORT")  # `make init COHORT=...`
+    parser.add_argument("cohort", type=Path, nargs="?" if told else None, default=told, help="an .h5ad")
     parser.add_argument("--out", type=Path, help="where to write; default: the cohort's name with .yaml")
     for role in ("sample", "donor", "cell_type", "pool", "condition", "age", "sex"):
         parser.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help="a column, or none")
@@ -288,7 +292,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gene-sets", nargs="*", help="GMT files")
     parser.add_argument("--yes", action="store_true", help="take every proposal, ask nothing")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.cohort = Path(given.cohort)
+    return given
 
 
 def main() -> None:
