@@ -147,7 +147,7 @@ def find(role: str, table: Table) -> Guess:
     reasons = {name: fits(role, table[name]) for name in [*usual, *worded]}
     fitting = [name for name, reason in reasons.items() if not reason]
     unfit = ", ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
-    passed_over = f" (not {unfit})" if unfit else ""
+    passed_over = f"; not {unfit}" if unfit else ""
     if not fitting:
         return Guess(setting, None, f"no column is named like that{passed_over}")
     best = fitting[0]

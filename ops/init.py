@@ -119,7 +119,11 @@ def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
     pool = interview.column("pool", guess.judge_pool(pool, sample, cohort.table)).value
     exclude = guess.unusable([donor, *([cell_type] if cell_type else [])], cohort.table)
     interview.told(
-        Guess("load.exclude", exclude, "labels that say that there is none" if exclude else "none")
+        Guess(
+            "load.exclude",
+            exclude,
+            "labels that say that there is none" if exclude else "all labels are labels",
+        )
     )
     load = {
         "counts": cohort.place,

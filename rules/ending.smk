@@ -10,8 +10,7 @@ import _findings
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
 os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
-if workflow.is_main_process:
-    _findings.listen(Path(workflow.pathvars.apply("<results>")))
+FINDINGS = _findings.listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
@@ -33,6 +32,8 @@ def bundle():
 
 onsuccess:
     end(log)
+    if FINDINGS and FINDINGS.told:
+        print(f"what each step found: {FINDINGS.file}", file=sys.stderr)
 
 
 onerror:

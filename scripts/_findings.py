@@ -1,8 +1,8 @@
 """What each step found, one line when its job ends: on the terminal, and in <results>/run/found.txt.
 
 The line is the last of the job's log that begins with the step's name: `qc: 98,214 cells, 2,931 dropped
-(...)`. Snakemake tells its loggers of every job that starts and ends, wherever it runs, so the process that plans and
-submits is the only one that prints, also on a cluster.
+(...)`. Snakemake tells its loggers of every job that starts and ends, wherever it runs, so only the process
+that plans and submits prints, also on a cluster.
 """
 
 import logging
@@ -56,11 +56,13 @@ def found(rule: str, wildcards: list[str], text: str) -> str:
     lines = [line.partition(": ") for line in text.splitlines()]
     own = [(step, said) for step, _, said in lines if step and said and f"_{rule}".endswith(f"_{step}")]
     step, said = own[-1] if own else (rule, "done")
-    return f"{' '.join([step, *wildcards])}: {said}"
+    return f"{' '.join([step, *wildcards])}: {said.strip()}"
 
 
-def listen(results: Path) -> None:
+def listen(results: Path) -> Findings:
     """Tell what jobs find from now on."""
     for handler in [each for each in logger.handlers if isinstance(each, Findings)]:
         logger.removeHandler(handler)  # of a workflow that was read before in this process
-    logger.addHandler(Findings(results / "run/found.txt"))
+    findings = Findings(results / "run/found.txt")
+    logger.addHandler(findings)
+    return findings

@@ -88,7 +88,7 @@ def test_a_cellxgene_file_needs_no_option(copy):
     done = init(copy.folder, COHORT="cohort.h5ad")
     assert done.returncode == 0, done.stdout
     assert "load finds 1,200 of 1,200 cells usable, 400 genes, 24 samples; counts from raw.X" in done.stdout
-    assert "(not disease: one value only)" in done.stdout
+    assert "not disease: one value only)" in done.stdout
     text = (copy.folder / "cohort.yaml").read_text()
     assert yaml.safe_load(text) == {
         "cohort": {"path": "cohort.h5ad"},
@@ -183,6 +183,25 @@ def test_kang_gets_its_paired_design(copy, shared_data):
     ]
     assert [Path(path).name for path in found["gene_sets"]] == ["hallmark_v2026.1.gmt"]
     assert "without MT- genes" in done.stdout
+
+
+def test_on_a_terminal_it_asks_and_takes_the_answer(copy):
+    """Enter takes the proposal; a wrong name ends it with the names that there are."""
+    terminal, program = os.openpty()
+    command = [sys.executable, "ops/init.py", "cohort.h5ad", "--out", "asked.yaml", "--gene-sets"]
+    asked = subprocess.Popen(
+        command, cwd=copy.folder, stdin=program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    # donor, cell type, condition, age, sex, sample, pool
+    os.write(terminal, b"\n\n\ndevelopment_stage\nnone\n\nnone\n")
+    printed, _ = asked.communicate(timeout=600)
+    os.close(program)
+    os.close(terminal)
+    assert asked.returncode == 0, printed
+    load = yaml.safe_load((copy.folder / "asked.yaml").read_text())["load"]
+    assert load["covariates"] == [{"name": "age", "column": "development_stage", "type": "stage"}]
+    assert (load["donor"], load["pool"]) == ("donor_id", None)
+    assert "load.pool: null   (as answered)" in printed
 
 
 # what columns are taken for
