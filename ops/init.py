@@ -174,7 +174,7 @@ def questions(cohort: Cohort, config: dict, interview: Interview, given: argpars
         interview.told(
             Guess("pseudobulk.min_samples", samples, "fewer than the usual 8: expect little power")
         )
-    beside = sorted(str(path) for path in cohort.path.parent.glob("*.gmt"))
+    beside = sorted(str(path) for path in Path(given.path_in_config).parent.glob("*.gmt"))
     sets = given.gene_sets if given.gene_sets is not None else beside
     how = "as asked" if given.gene_sets is not None else "GMT files beside the cohort" if beside else ""
     found["gene_sets"] = sets
@@ -307,8 +307,10 @@ def main() -> None:
     out = given.out or Path(f"{given.cohort.stem}.yaml")
     if out.exists() and not given.force:
         sys.exit(f"error: {out} exists; name another with --out, or overwrite it with --force")
-    inside = Path.cwd() == ROOT
-    given.path_in_config = str(given.cohort if inside else given.cohort.resolve())
+    as_seen_from_root = (lambda path: path) if Path.cwd() == ROOT else Path.resolve
+    given.path_in_config = str(as_seen_from_root(given.cohort))
+    if given.gene_sets is not None:
+        given.gene_sets = [str(as_seen_from_root(Path(name))) for name in given.gene_sets]
     try:
         cohort = Cohort(given.cohort, given.counts)
     except CorruptedInput as error:

@@ -10,12 +10,12 @@ INTERVAL_S = 10.0  # between lines, and before the first
 class Progress:
     """Counts what is done, from any thread, and prints a line at intervals."""
 
-    def __init__(self, total: int, what: str):
+    def __init__(self, total: float, what: str):
         self._total, self._what, self._done = total, what, 0
         self._start = self._told = time.monotonic()
         self._lock = threading.Lock()
 
-    def add(self, number: int = 1) -> None:
+    def add(self, number: float = 1) -> None:
         """Note that so many more are done."""
         with self._lock:
             self._done += number
@@ -26,7 +26,7 @@ class Progress:
 
 
 def told[Item](
-    items: Iterable[Item], total: int, what: str, size: Callable[[Item], int] = lambda item: 1
+    items: Iterable[Item], total: float, what: str, size: Callable[[Item], float] = lambda item: 1
 ) -> Iterator[Item]:
     """The items, one by one, each counted (as `size` says) when the next one is asked for."""
     progress = Progress(total, what)
@@ -40,11 +40,11 @@ def stage(text: str) -> None:
     print(f"progress: {text}", flush=True)
 
 
-def line(done: int, total: int, what: str, seconds: float) -> str:
+def line(done: float, total: float, what: str, seconds: float) -> str:
     """`412,000 of 1,248,980 cells, 35,100 a second, 24 s left`; slower than one a second: `3.5 s each`."""
     rate = done / seconds
     pace = f"{rate:,.0f} a second" if rate >= 1 else f"{1 / rate:,.1f} s each"
-    return f"{done:,} of {total:,} {what}, {pace}, {duration((total - done) / rate)} left"
+    return f"{done:,.0f} of {total:,.0f} {what}, {pace}, {duration((total - done) / rate)} left"
 
 
 def duration(seconds: float) -> str:

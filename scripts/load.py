@@ -294,7 +294,7 @@ def summary(facts: dict) -> str:
     lines.append(
         f"load: {cells['input']:,} cells x {genes['kept']:,} genes, {facts['counts']['input']:,} counts, "
         f"{facts['samples']:,} samples of {facts['donors']:,} donors; "
-        f"{cells['input'] - cells['usable']:,} cells unusable" + f" ({lost})" * bool(lost)
+        f"{cells['input'] - cells['usable']:,} unusable" + f" ({lost})" * bool(lost)
     )
     return "\n".join(lines)
 
