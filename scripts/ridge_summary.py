@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from _job import job
 from _prediction_figures import draw_alphas, draw_predictions
+from _progress import told
 from _scores import SCORES, arrange, compare, correct_gaps, resample, score, with_interval
 
 KEYS = ["cell_type", "permutation", "repeat", "fold", "sample"]
@@ -128,7 +129,8 @@ def summarise(
     """
     alphas, final = sorted(status["alpha"].unique()), final_alphas(predictions)
     summary, scores = [], []
-    for cell_type, facts in status.drop_duplicates("cell_type").set_index("cell_type", drop=False).iterrows():
+    types = status.drop_duplicates("cell_type").set_index("cell_type", drop=False)
+    for cell_type, facts in told(types.iterrows(), len(types), "cell types"):
         row = facts[FACTS].to_dict()
         if row["status"] == "predicted":
             mine = predictions[predictions["cell_type"] == cell_type]
