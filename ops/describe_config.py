@@ -16,8 +16,8 @@ that holds only what differs (`make init COHORT=my_cohort.h5ad` does) and pass i
 
     snakemake --profile profiles/local --configfile my_cohort.yaml
 
-Sections are merged key by key, lists (covariates, contrasts, gene sets, alphas) are replaced as a whole. An unknown
-key or a wrong type stops the run before any job. Complete examples: `kang.yaml`, `onek1k.yaml`.
+Sections are merged key by key, lists (covariates, contrasts, gene sets, alphas) are replaced as a whole. An
+unknown key or a wrong type stops the run before any job. Complete examples: `kang.yaml`, `onek1k.yaml`.
 """
 
 
