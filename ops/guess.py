@@ -246,10 +246,13 @@ def reference_of(column: pd.Series) -> tuple[str, str, str]:
     return *chosen, f"{chosen[1]!r} is a control by its name"
 
 
-def contrast(covariates: list[dict], paired: list[str], table: Table) -> tuple[dict | None, str]:
+def contrast(
+    covariates: list[dict], paired: list[str], table: Table, wanted: str | None = None
+) -> tuple[dict | None, str]:
     """What to test: a condition of two levels, else age, else sex; with the other covariates in the design.
 
     paired: names of covariates that differ within donors; the design then has the donor in place of the rest.
+    wanted: the covariate to test instead.
     """
     kinds = {each["name"]: each for each in covariates}
     two = [name for name, each in kinds.items() if each["type"] == "categorical"]
@@ -258,12 +261,43 @@ def contrast(covariates: list[dict], paired: list[str], table: Table) -> tuple[d
     order += [name for name, each in kinds.items() if each["type"] != "categorical"]
     order += [name for name in two if name == "sex"]
     order = [name for name in order if name in two or kinds[name]["type"] != "categorical"]
+    if wanted is not None and wanted not in order:
+        return (
+            None,
+            f"{wanted} has {values(table[kinds[wanted]['column']])} levels: compare two, see docs/extend.md",
+        )
     if not order:
         return None, "no covariate to test: name one with --covariate NAME=COLUMN:TYPE"
-    test = order[0]
+    test = wanted or order[0]
     others = ["donor"] if test in paired else [name for name in kinds if name != test and name not in paired]
     entry = {"name": test, "design": "~ " + " + ".join([test, *others]), "test": test}
     if kinds[test]["type"] != "categorical":
         return entry | {"unit": 10 if test == "age" else 1}, f"{test} is a number"
     level, reference, why = reference_of(table[kinds[test]["column"]])
     return entry | {"level": level, "reference": reference}, why
+
+
+def coefficients(entry: dict, load: dict, table: Table) -> int:
+    """Coefficients of a design: one, one per number, and one per level of a category but the first."""
+    kinds = {each["name"]: each for each in load["covariates"]}
+    number = 1
+    for name in entry["design"].removeprefix("~ ").split(" + "):
+        column = load["donor"] if name == "donor" else kinds[name]["column"]
+        category = name == "donor" or kinds[name]["type"] == "categorical"
+        number += values(table[column]) - 1 if category else 1
+    return number
+
+
+def strata(covariates: list[dict], table: Table) -> list[dict]:
+    """Where losses are counted: cell types, categories, and quarters of a number."""
+    found: list[dict] = [{"column": "cell_type"}]
+    for each in covariates:
+        if each["type"] == "categorical":
+            found.append({"column": each["name"]})
+            continue
+        years = numbers(table[each["column"]], each["type"])
+        quarters = years.quantile([0.25, 0.5, 0.75], interpolation="higher")
+        breaks = sorted({float(f"{value:.3g}") for value in quarters})
+        breaks = [int(value) if value.is_integer() else value for value in breaks]
+        found.append({"column": each["name"], "breaks": breaks})
+    return found

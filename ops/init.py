@@ -8,12 +8,12 @@ The overlay is written only when the workflow accepts it and the step `load` fin
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -22,78 +22,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import doctor
 import guess
 from _failures import CorruptedInput, InputError
-from guess import Guess, Table
+from guess import Guess
+from interview import Interview, covariates
 from look import Cohort, show
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS_PER_SHARD = 80_000
+USUAL_SAMPLES = 8  # pseudobulk.min_samples of config/config.yaml
+LEAST_RESIDUAL_DF = 3  # differential.min_residual_df
+SAMPLES_TO_PREDICT = 20
 LIMITS = {"min_genes": (200, 100, 50), "min_counts": (500, 200, 100)}
 MOST_LOST = 0.05  # share of these cells that a limit may drop
-
-
-class Interview:
-    """Takes what was given as an option, else answered on a terminal, else proposed; says which and why."""
-
-    def __init__(self, table: Table, given: dict[str, str | None], ask: bool):
-        self.table, self.given, self.ask = table, given, ask
-
-    def column(self, role: str, proposed: Guess) -> Guess:
-        """A column, or None for "none"."""
-        chosen, why = proposed.value, proposed.why
-        if self.given.get(role) is not None:
-            chosen, why = self.checked(self.given[role], f"--{role.replace('_', '-')}"), "as asked"
-        elif self.ask:
-            also = f", or {', '.join(proposed.other)}" if proposed.other else ""
-            answer = input(f"{proposed.setting} ({why}) [{chosen or 'none'}{also}]: ").strip()
-            if answer:
-                chosen, why = self.checked(answer, proposed.setting), "as answered"
-        return self.told(Guess(proposed.setting, chosen, why, proposed.other))
-
-    def checked(self, name: str, source: str) -> str | None:
-        """The column of that name; exits with one line when there is none."""
-        if name.lower() in ("none", "null", "-"):
-            return None
-        if name not in self.table:
-            sys.exit(f"error: {source}: no column {name!r} (there are: {', '.join(self.table)})")
-        return name
-
-    def told(self, each: Guess) -> Guess:
-        """Print a decision with its reason."""
-        value = each.value if isinstance(each.value, str) else json.dumps(each.value)
-        also = f"; {', '.join(each.other)} would fit too" if each.other and each.why != "as asked" else ""
-        print(f"{each.setting}: {value}   ({each.why}{also})")
-        return each
-
-
-def covariates(interview: Interview, wanted: list[str]) -> list[dict]:
-    """Entries of load.covariates: those asked for, else the first column for condition, age and sex."""
-    if wanted:
-        found = [asked_covariate(text, interview) for text in wanted]
-        for each in found:
-            interview.told(Guess(f"load.covariates ({each['name']})", each["column"], "as asked"))
-        return found
-    found = []
-    for role in ("condition", "age", "sex"):
-        column = interview.column(role, guess.find(role, interview.table)).value
-        if column is not None:
-            found.append(guess.covariate(role, column, interview.table, {each["name"] for each in found}))
-    return found
-
-
-def asked_covariate(text: str, interview: Interview) -> dict:
-    """NAME=COLUMN:TYPE or COLUMN; the type is found when it is not said."""
-    name, equal, column = text.rpartition("=")
-    kinds = ("numeric", "categorical", "stage")
-    kind = next((kind for kind in kinds if column.endswith(f":{kind}")), None)
-    column = interview.checked(column.removesuffix(f":{kind}"), "--covariate")
-    if column is None:
-        sys.exit("error: --covariate none: leave the option out")
-    found = interview.table[column]
-    return {
-        "name": name if equal else guess.covariate_name(column, set()),
-        "column": column,
-        "type": kind or guess.kind_of_number(found) or "categorical",
-    }
 
 
 def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
@@ -135,7 +74,9 @@ def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
     load |= {"pool": pool, "covariates": chosen, "exclude": exclude}
     load["shards"] = max(min(-(-cohort.cells // CELLS_PER_SHARD), 100), min(2, cohort.table[donor].nunique()))
     config = {"cohort": {"path": given.path_in_config}, "load": load}
-    return config | questions(cohort, config, interview, given) | machine_room(cohort, config, interview)
+    config |= tested(cohort, load, interview, given.test)
+    config |= {"gene_sets": sets(interview, given), "ridge": predicted(cohort, load, interview)}
+    return config | machine_room(cohort, load, interview)
 
 
 def tell_symbols(cohort: Cohort, interview: Interview) -> str | None:
@@ -154,57 +95,65 @@ def tell_symbols(cohort: Cohort, interview: Interview) -> str | None:
     return cohort.symbol_column
 
 
-def questions(cohort: Cohort, config: dict, interview: Interview, given: argparse.Namespace) -> dict:
-    """contrasts, gene_sets and ridge of the overlay."""
-    load = config["load"]
-    columns = {each["name"]: cohort.table[each["column"]] for each in load["covariates"]}
-    donor = cohort.table[load["donor"]]
-    paired = [name for name, column in columns.items() if not guess.constant(column, donor)]
-    entry, why = guess.contrast(load["covariates"], paired, cohort.table)
-    samples = usable_samples(cohort, load)
-    coefficients = len(entry["design"].split("+")) + 1 if entry else 0
-    if entry and "donor" in entry["design"]:
-        coefficients += donor.nunique() - 2
-    found = {"contrasts": [entry] if entry else []}
-    if entry and samples - coefficients < 3:
-        found, why = {"contrasts": []}, f"{samples} samples are too few for {entry['design']}"
+def tested(cohort: Cohort, load: dict, interview: Interview, wanted: str | None) -> dict:
+    """Contrasts of the overlay, and pseudobulk where samples are few."""
+    usable = {name: column[usable_cells(cohort, load)] for name, column in cohort.table.items()}
+    columns = {each["name"]: usable[each["column"]] for each in load["covariates"]}
+    if wanted is not None and wanted not in columns:
+        sys.exit(f"error: --test: no covariate {wanted!r} (there are: {', '.join(columns) or 'none'})")
+    paired = [name for name, column in columns.items() if not guess.constant(column, usable[load["donor"]])]
+    entry, why = guess.contrast(load["covariates"], paired, usable, wanted)
+    samples = usable[load["sample"]].nunique()
+    if entry:
+        needed = guess.coefficients(entry, load, usable) + LEAST_RESIDUAL_DF
+        if samples < needed:
+            why = f"{samples} samples are too few for {entry['design']}, which needs {needed}"
+            entry = None
+    found: dict = {"contrasts": [entry] if entry else []}
     interview.told(Guess("contrasts", found["contrasts"], why))
-    if found["contrasts"] and samples < 8:
+    if entry and samples < USUAL_SAMPLES:
         found["pseudobulk"] = {"min_samples": samples}
-        interview.told(
-            Guess("pseudobulk.min_samples", samples, "fewer than the usual 8: expect little power")
-        )
+        why = f"fewer than the usual {USUAL_SAMPLES}: expect little power"
+        interview.told(Guess("pseudobulk.min_samples", samples, why))
+    return found
+
+
+def sets(interview: Interview, given: argparse.Namespace) -> list[str]:
+    """gene_sets of the overlay: as asked, else what lies beside the cohort."""
     beside = sorted(str(path) for path in Path(given.path_in_config).parent.glob("*.gmt"))
-    sets = given.gene_sets if given.gene_sets is not None else beside
-    how = "as asked" if given.gene_sets is not None else "GMT files beside the cohort" if beside else ""
-    found["gene_sets"] = sets
-    interview.told(
-        Guess("gene_sets", sets, how or "no GMT file beside the cohort: --gene-sets FILE adds one")
-    )
+    why = "GMT files beside the cohort" if beside else "no GMT file beside the cohort: --gene-sets adds one"
+    asked = given.gene_sets is not None
+    chosen = Guess("gene_sets", given.gene_sets if asked else beside, "as asked" if asked else why)
+    return interview.told(chosen).value
+
+
+def predicted(cohort: Cohort, load: dict, interview: Interview) -> dict:
+    """Ridge of the overlay: the first number as target, with baselines whose columns are there."""
+    samples = cohort.table[load["sample"]][usable_cells(cohort, load)].nunique()
     numbers = [each["name"] for each in load["covariates"] if each["type"] != "categorical"]
-    target = next((name for name in numbers if samples >= 20), None)
-    ridge: dict = {"target": target}
-    if target and "sex" not in columns:
-        ridge["baselines"] = [
-            {"name": "technical", "columns": ["pool", "log_cells", "log_depth"]},
-            {"name": "composition", "columns": ["composition"]},
-        ]
-    why = "a number to predict" if target else "no numeric covariate, or fewer than 20 samples"
-    interview.told(Guess("ridge.target", target, why))
-    return found | {"ridge": ridge}
+    target = next((name for name in numbers if samples >= SAMPLES_TO_PREDICT), None)
+    why = f"no numeric covariate, or fewer than {SAMPLES_TO_PREDICT} samples"
+    interview.told(Guess("ridge.target", target, "a number to predict" if target else why))
+    if not target or "sex" in [each["name"] for each in load["covariates"]]:
+        return {"target": target}
+    technical = {"name": "technical", "columns": ["pool", "log_cells", "log_depth"]}
+    return {
+        "target": target,
+        "baselines": [technical, {"name": "composition", "columns": ["composition"]}],
+    }
 
 
-def usable_samples(cohort: Cohort, load: dict) -> int:
-    """Samples with a cell that is not excluded."""
-    fine = pd.Series(True, index=range(cohort.cells))
+def usable_cells(cohort: Cohort, load: dict) -> np.ndarray:
+    """Which cells are not excluded."""
+    fine = np.ones(cohort.cells, dtype=bool)
     for rule in load["exclude"]:
         fine &= ~cohort.table[rule["column"]].isin(rule["values"]).to_numpy()
-    return cohort.table[load["sample"]][fine.to_numpy()].nunique()
+    return fine
 
 
-def machine_room(cohort: Cohort, config: dict, interview: Interview) -> dict:
+def machine_room(cohort: Cohort, load: dict, interview: Interview) -> dict:
     """Sections that follow from the size of the data and from its pools."""
-    load, found = config["load"], {}
+    found: dict = {}
     batch = "pool" if load["pool"] else "none"
     why = (
         f"by {load['pool']}"
@@ -223,18 +172,7 @@ def machine_room(cohort: Cohort, config: dict, interview: Interview) -> dict:
         why = f"{len(cohort.sizes):,} cells have a median of {medians['min_genes']:,.0f} genes, "
         why += f"{medians['min_counts']:,.0f} counts; {lost:.1%} of them fall below"
         interview.told(Guess("qc", found["qc"], why))
-    strata = [{"column": "cell_type"}]
-    for each in load["covariates"]:
-        column = cohort.table[each["column"]]
-        if each["type"] == "categorical":
-            strata.append({"column": each["name"]})
-        else:
-            numbers = guess.numbers(column, each["type"])
-            quarters = numbers.quantile([0.25, 0.5, 0.75], interpolation="higher")
-            breaks = sorted({float(f"{value:.3g}") for value in quarters})
-            breaks = [int(value) if value.is_integer() else value for value in breaks]
-            strata.append({"column": each["name"], "breaks": breaks})
-    return found | {"cells": {"strata": strata}}
+    return found | {"cells": {"strata": guess.strata(load["covariates"], cohort.table)}}
 
 
 def limit(sizes: pd.Series, values: tuple[int, ...]) -> int:
@@ -292,6 +230,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--covariate", action="append", default=[], metavar="NAME=COLUMN:TYPE", help="instead of those found"
     )
+    parser.add_argument("--test", metavar="NAME", help="the covariate to test")
     parser.add_argument("--counts", default="auto", help="X, raw.X or layers/NAME")
     parser.add_argument("--gene-sets", nargs="*", help="GMT files")
     parser.add_argument("--yes", action="store_true", help="take every proposal, ask nothing")

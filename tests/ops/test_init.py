@@ -318,3 +318,17 @@ def test_what_is_tested_and_what_stands_beside_it():
     paired, _ = guess.contrast(entries, ["disease"], columns)
     assert paired["design"] == "~ disease + donor"
     assert guess.contrast([], [], columns)[0] is None
+    sex, _ = guess.contrast(entries, [], columns, "sex")
+    assert sex["design"] == "~ sex + disease + age"
+    load = {"donor": "age", "covariates": entries}
+    assert guess.coefficients(disease, load, columns) == 4  # mean, disease, age, sex
+    assert guess.coefficients(paired, load, columns) == 5  # mean, disease, three of four donors
+
+
+def test_three_levels_are_not_compared_by_guess():
+    columns = table(stage=["a", "b", "c"] * 10)
+    entries = [{"name": "stage", "column": "stage", "type": "categorical"}]
+    assert guess.contrast(entries, [], columns)[0] is None
+    entry, why = guess.contrast(entries, [], columns, "stage")
+    assert entry is None
+    assert "stage has 3 levels" in why
