@@ -8,7 +8,9 @@ UV := $(shell command -v uv || echo $(BIN)/uv)
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+##@ Analyse
 
 env: .venv/.complete ## create the environment of requirements.lock in .venv
 
@@ -25,9 +27,21 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 run: env ## run everything on the embedded demo cohort
 	$(BIN)/snakemake --profile profiles/local
 
+init: env ## look at COHORT=my.h5ad, propose what its columns are, write my.yaml (ARGS="--donor patient --yes")
+	@$(BIN)/python ops/init.py $(ARGS)
+
 sweep: ARGS ?= --configfile config/sweep.yaml
 sweep: env ## run the variants of a config and compare their answers, ARGS="--configfile config/sweep.yaml"
 	$(BIN)/python ops/sweep.py $(ARGS)
+
+MODEL ?= results/ridge/models
+SUMS ?= results/pseudobulk/sums.h5ad
+OUT ?= predictions.tsv
+
+predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../sums.h5ad, write OUT
+	$(BIN)/python ops/predict.py --model $(MODEL) --sums $(SUMS) --out $(OUT) $(ARGS)
+
+##@ Test
 
 test: test-unit ## the whole test suite, but for test-slurm
 	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm
@@ -38,19 +52,23 @@ test-unit: env ## its fast part, two at a time
 test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)
 	$(BIN)/python -m pytest -s --durations 5 tests/slurm
 
+##@ Operate
+
 profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
 	$(BIN)/python ops/profiles.py audit
 
 cost: env ## where the last run's time went, per rule; which requests are far from use
 	$(BIN)/python ops/cost.py $(ARGS)
 
-export CONFIG PROFILE SCRATCH TARGET SYMPTOM # the scripts read them: no shell sees what is in them
+export COHORT CONFIG PROFILE SCRATCH TARGET SYMPTOM # the scripts read them: no shell sees what is in them
 
 doctor: env ## is everything there? CONFIG=my.yaml PROFILE=profiles/slurm SCRATCH=/scratch
 	$(BIN)/python ops/doctor.py
 
 incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was seen"
 	$(BIN)/python ops/incident.py
+
+##@ Publish and hold to it
 
 verify: DIR ?= results/publish/v1
 verify: env ## is a release whole? every digest, schema and fact across files; DIR=results/publish/v1
@@ -80,6 +98,8 @@ tour: env ## a bundle in tour/ for a reviewer who runs nothing
 confirm: ## a clean room: fresh clone, fresh environment from the lock, run, verify; ARGS="--release ID"
 	python3 $(dir $(lastword $(MAKEFILE_LIST)))ops/confirm.py $(ARGS)
 
+##@ Develop
+
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -97,8 +117,7 @@ lock: ## compile requirements.lock from pyproject.toml
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python ops/describe_config.py > config/README.md
 
-predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../sums.h5ad, write OUT
-	$(BIN)/python ops/predict.py --model $(MODEL) --sums $(SUMS) --out $(OUT) $(ARGS)
+##@ Compare and measure
 
 ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
 

@@ -12,12 +12,12 @@ INTRODUCTION = """# Configuration
 Made from `workflow/schemas/config.yaml` by `make config-readme`; edit the descriptions there.
 
 The defaults in `config.yaml` analyse the embedded demo cohort. For a cohort of your own, write an overlay
-that holds only what differs and pass it with `--configfile`:
+that holds only what differs (`make init COHORT=my_cohort.h5ad` does) and pass it with `--configfile`:
 
     snakemake --profile profiles/local --configfile my_cohort.yaml
 
 Sections are merged key by key, lists (covariates, contrasts, gene sets, alphas) are replaced as a whole. An
-unknown key or a wrong type stops the run before any job. `kang.yaml` is a complete example on real data.
+unknown key or a wrong type stops the run before any job. Complete examples: `kang.yaml`, `onek1k.yaml`.
 """
 
 

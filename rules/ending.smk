@@ -1,14 +1,16 @@
-# What every run begins and ends with: its retry policies, its failures in one file, an incident bundle.
+# What every run begins and ends with: retry policies, what each step found, failures in one file, an incident bundle.
 import subprocess
 from datetime import UTC, datetime
 
-for helper in ("_failures", "_ending"):
+for helper in ("_failures", "_ending", "_findings"):
     sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
 import _ending
+import _findings
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
 os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
+FINDINGS = _findings.listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
@@ -30,6 +32,8 @@ def bundle():
 
 onsuccess:
     end(log)
+    if FINDINGS and FINDINGS.told:
+        print(f"what each step found: {FINDINGS.file}", file=sys.stderr)
 
 
 onerror:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from _job import InputError
+from _progress import told
 
 GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # read of a differential table
 
@@ -96,7 +97,7 @@ def over_cell_types(
     """
     from scipy.stats import false_discovery_control
 
-    pairs = [(each, test(each.genes)) for each in tested]
+    pairs = [(each, test(each.genes)) for each in told(tested, len(tested), "cell types")]
     if not pairs:
         nobody = CellType("", "", pd.DataFrame(columns=GENES, dtype=float))
         pairs = [(nobody, tuple(table.iloc[:0] for table in test(nobody.genes)))]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from _counts import Source
 from _job import InputError
+from _progress import Progress
 from anndata.io import write_elem
 from scipy.sparse import csr_array
 
@@ -115,7 +116,7 @@ def write_shards(
     var = genes[["symbol"]].astype(object).set_axis(pd.Index(genes["gene_id"], dtype=object))
     # After a failed write HDF5 may crash as it closes a file: they stay open then, and the job removes them.
     files = [ShardFile(path, _only(obs, shard == number), var) for number, path in enumerate(paths)]
-    first = told = 0
+    first, progress = 0, Progress(len(obs), "cells")
     for source in sources:
         columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
         for block in source.blocks(block_values):
@@ -133,9 +134,7 @@ def write_shards(
                 gene_counts += sums.astype(np.int64)
                 gene_cells += np.bincount(piece.indices, minlength=len(genes))
             first = here.stop
-            if first >= told + len(obs) / 10:
-                told = first
-                print(f"load: {first:,} of {len(obs):,} cells read", flush=True)
+            progress.add(block.shape[0])
     for file in files:
         file.close()
     return {

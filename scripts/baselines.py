@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from _folds import Split, choose_samples, make_splits, read_tested_types
 from _job import job
+from _progress import told
 from _sums import read_obs
 
 MEAN = "mean"
@@ -121,11 +122,14 @@ if __name__ == "__main__":
         rows = read_obs(snakemake.input.sums)  # noqa: F821
         tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
         shares, settings = composition(rows), dict(snakemake.params.items())  # noqa: F821
-        results = [baselines(rows[rows["cell_type"] == name], shares, **settings) for name in tested]
+        results = [
+            baselines(rows[rows["cell_type"] == name], shares, **settings)
+            for name in told(tested, len(tested), "cell types")
+        ]
         predictions, features = (stack(list(tables), tested) for tables in zip(*results, strict=True))
         predictions[PREDICTIONS].to_parquet(out.predictions, index=False)
         features[FEATURES].to_csv(out.features, sep="\t", index=False)
-        print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")
         constant = features[features["constant"].astype(bool)]
         for row in constant.itertuples():
             print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant, without effect")
+        print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")

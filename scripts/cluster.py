@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from _graph import read_graph
 from _job import job
+from _progress import stage
 from scipy.sparse import csr_matrix, triu
 
 
@@ -65,6 +66,7 @@ if __name__ == "__main__":
         index, connectivities = read_graph(snakemake.input.neighbors)  # noqa: F821
         cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])  # noqa: F821
         cell_types = cells.set_index("cell").loc[index, "cell_type"].astype(str).to_numpy()
+        stage(f"Leiden on {len(index):,} cells with {connectivities.nnz // 2:,} edges")
         clusters = leiden(connectivities, **snakemake.params)  # noqa: F821
         row = {
             "resolution": snakemake.wildcards.resolution,  # noqa: F821

@@ -30,6 +30,7 @@ from _design import Design, build, choose_samples, effect
 from _differential_figures import dispersion_plot, pvalue_histogram, volcano
 from _gene_filter import keep_genes
 from _job import InputError, job
+from _progress import stage
 from _sums import read_obs, read_sums
 from scipy import sparse
 
@@ -200,6 +201,7 @@ if __name__ == "__main__":
         types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
         label, refused = verdict(types, cell_type)
         counts, obs, genes = read_sums(snakemake.input.sums, cell_type)  # noqa: F821
+        stage(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
         result = differential(
             counts,
             genes,

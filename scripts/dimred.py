@@ -13,6 +13,7 @@ import harmonypy
 import numpy as np
 import pandas as pd
 from _job import InputError, job
+from _progress import stage
 
 EXACT_CELLS = 100_000  # up to here all distances take less time than pynndescent's compilation (30 s)
 APPROXIMATE_THREADS = 4  # what pynndescent finds depends on their number: it is part of the method
@@ -40,7 +41,7 @@ def mix(
         epsilon_harmony=EPSILON,
         random_state=random_state,
         ncores=threads,
-        verbose=False,
+        verbose=True,  # its iterations, in the log
     )
     assert harmony.Z_corr.shape == components.shape, harmony.Z_corr.shape  # versions differ in orientation
     before, after = harmony.objective_harmony[-2:]
@@ -101,6 +102,7 @@ def reduce(
 
     pca: cell and components; cells: one row per cell of pca, in its order, with the batches.
     """
+    stage(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
     coordinates, went = mix(
         pca.drop(columns="cell").to_numpy(),
         None if harmonize == "none" else cells[harmonize].astype(str),
@@ -108,6 +110,7 @@ def reduce(
         random_state=random_state,
         threads=threads,
     )
+    stage(f"{n_neighbors} neighbours of each cell")
     graph = link(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
     harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
     harmony.insert(0, "cell", pca["cell"])

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 import scrublet
 from _job import job
+from _progress import Progress
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -190,9 +191,14 @@ def score_groups(
         threadpool_limits(1),
         ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1,)) as pool,
     ):
-        results = list(
-            pool.map(lambda name, rows: score_group(counts[rows], name, **settings), names, members)
-        )
+        progress = Progress(int(passed.sum()), "cells scored")
+
+        def score(name, rows):
+            result = score_group(counts[rows], name, **settings)
+            progress.add(len(rows))
+            return result
+
+        results = list(pool.map(score, names, members))
     cells = pd.DataFrame({"group": group, "doublet_score": np.nan, "doublet": False, "scored": False})
     for rows, (scores, status) in zip(members, results, strict=True):
         if scores is not None:
@@ -218,10 +224,11 @@ if __name__ == "__main__":
         cells.to_parquet(out.cells, index=False)
         status.to_csv(out.status, sep="\t", index=False)
         ran = status["status"] == "scored"
+        lost = status.loc[~ran, "reason"].value_counts().sort_index()
+        why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())
         print(
             f"doublets: {cells['doublet'].sum():,} of {cells['scored'].sum():,} scored cells called; "
             f"{ran.sum():,} of {len(status):,} groups scored, "
             f"{(status['threshold_from'] == 'expected_rate').sum():,} by the expected rate"
+            + (f" (not scored: {why})" if why else "")
         )
-        for reason, number in status.loc[~ran, "reason"].value_counts().sort_index().items():
-            print(f"doublets: {number:,} groups not scored: {reason}")

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 from _job import InputError, job
+from _progress import told
 
 ATTEMPTS = 8  # in a row that bring nothing more
 BACKOFF_S = 1.0  # doubled with each of them
@@ -118,8 +119,11 @@ def transfer(
             part.write_bytes(b"")
             note_of(part).write_text(f"{_digest(url)}\n{_version(response.headers) or ''}\n")
         print(f"fetch: {shown(url)}: from byte {have} of {total or size or 'unknown'}", flush=True)
+        pieces, lacking = response.iter_content(PIECE), (total or size or have) - have
+        if lacking > 0:
+            pieces = told(pieces, lacking / 2**20, "MB", lambda piece: len(piece) / 2**20)
         with open(part, "ab") as file:
-            for piece in response.iter_content(PIECE):
+            for piece in pieces:
                 file.write(piece)
     came, wanted = part.stat().st_size, total or size
     if wanted is not None and came < wanted:

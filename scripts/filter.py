@@ -168,5 +168,7 @@ if __name__ == "__main__":
         samples.to_csv(out.samples, sep="\t", index=False)
         cell_types = cell_type_table(types)
         cell_types.to_csv(out.cell_types, sep="\t", index=False)
-        print(f"filter: samples {summary(samples['kept'], samples['reason'])}")
-        print(f"filter: cell types {summary(cell_types['kept'], cell_types['reason'])}")
+        print(
+            f"filter: samples {summary(samples['kept'], samples['reason'])}, "
+            f"cell types {summary(cell_types['kept'], cell_types['reason'])}"
+        )

@@ -250,6 +250,17 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
     return dotplot(dots, columns=columns, panels={"": title}, colours=colours, limits=limits, fdr=fdr)
 
 
+def summary(terms: pd.DataFrame, status: pd.DataFrame, fdr: float) -> str:
+    """One line: significant sets in cell types, and the strongest of them."""
+    found = terms[terms["fdr"] < fdr]
+    tested = status.loc[status["sets_tested"] > 0, "label"].nunique()
+    line = f"gsea: {len(found):,} findings at FDR {fdr:g} (sets x cell types) in {tested} cell types"
+    if len(found):
+        best = found.loc[found["nes"].abs().idxmax()]
+        line += f"; strongest {best['term']} in {best['label']}, NES {best['nes']:.2f}"
+    return line
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
@@ -270,3 +281,4 @@ if __name__ == "__main__":
                 f"gsea: {row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
                 f"along {row.genes_ranked:,} genes; {row.status}{': ' * bool(row.reason)}{row.reason}"
             )
+        print(summary(terms, status, settings["fdr"]))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from _graph import read_graph
 from _job import job
+from _progress import INTERVAL_S
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy.sparse import csr_matrix
@@ -52,6 +53,7 @@ def lay_out(
             densmap=False,
             densmap_kwds={},
             output_dens=False,
+            tqdm_kwds={"disable": False, "delay": INTERVAL_S, "mininterval": INTERVAL_S, "desc": "progress"},
         )
         assert points.shape == (len(coordinates), 2), points.shape
         return points

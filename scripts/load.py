@@ -278,15 +278,10 @@ def load(
 
 
 def summary(facts: dict) -> str:
-    """The finding in a few lines."""
+    """The finding in a few lines, the last of which sums up."""
     cells, genes = facts["cells"], facts["genes"]
     lost = "; ".join(f"{reason} {n:,}" for reason, n in cells["unusable"].items())
-    lines = [
-        f"load: {cells['input']:,} cells x {genes['kept']:,} genes, {facts['counts']['input']:,} counts; "
-        f"{cells['input'] - cells['usable']:,} unusable" + f" ({lost})" * bool(lost),
-        f"load: {facts['samples']:,} samples of {facts['donors']:,} donors; "
-        f"{genes['with_shared_symbol']} genes share their symbol with another",
-    ]
+    lines = [f"load: {genes['with_shared_symbol']} genes share their symbol with another"]
     for file in facts["files"]:
         others = ", ".join(file["other_whole_numbers"])
         also = f", whole numbers also in {others}" * bool(others)
@@ -296,6 +291,11 @@ def summary(facts: dict) -> str:
         if odd:
             like = ", ".join(list(odd)[:5])
             lines.append(f"load: {name} is missing in {sum(odd.values()):,} cells where it is {like}")
+    lines.append(
+        f"load: {cells['input']:,} cells x {genes['kept']:,} genes, {facts['counts']['input']:,} counts, "
+        f"{facts['samples']:,} samples of {facts['donors']:,} donors; "
+        f"{cells['input'] - cells['usable']:,} unusable" + f" ({lost})" * bool(lost)
+    )
     return "\n".join(lines)
 
 

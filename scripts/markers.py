@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from _job import job
+from _progress import told
 from scipy import stats
 
 BLOCK = 4096  # cells held at a time
@@ -123,9 +124,12 @@ if __name__ == "__main__":
         first = ad.read_h5ad(shards[0], backed="r")
         genes = first.var["symbol"].astype(str).rename_axis("gene_id").reset_index()
         first.file.close()
-        totals = accumulate(log_normalised(shards, cells, settings.target_sum), partitions, len(genes))
+        blocks = log_normalised(shards, cells, settings.target_sum)
+        blocks = told(blocks, len(cells), "cells", lambda block: len(block[0]))
+        totals, found = accumulate(blocks, partitions, len(genes)), []
         for path, codes, total in zip(out.markers, partitions, totals, strict=True):
             markers = rank(total, np.bincount(codes), genes, n_genes=settings.n_genes)
             markers.to_parquet(path, index=False)
             tested = markers.loc[markers["reason"] == "", "cluster"].nunique()
-            print(f"markers: {tested} of {codes.max() + 1} clusters tested on {len(cells):,} cells")
+            found.append(f"{tested} of {codes.max() + 1}")
+        print(f"markers: {', '.join(found)} clusters tested on {len(cells):,} cells")

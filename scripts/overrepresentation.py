@@ -200,3 +200,8 @@ if __name__ == "__main__":
                 f"{row.genes_ranked:,} genes, {row.sets_tested:,} of {row.sets:,} sets tested; "
                 f"{row.status}{': ' * bool(row.reason)}{row.reason}"
             )
+        lists = status[["label", "direction"]][status["sets_tested"] > 0].drop_duplicates()
+        print(
+            f"overrepresentation: {(terms['fdr'] < settings['fdr']).sum():,} sets at FDR {settings['fdr']:g} "
+            f"in {len(lists)} lists of genes"
+        )

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from _job import InputError, job
+from _progress import Progress, stage
 from skmisc.loess import loess
 
 BLOCK = 4096  # cells held at a time: 100 MB of dense float64 at 3,000 variable genes
@@ -48,6 +49,13 @@ def kept_counts(shards: list[str], kept: pd.Index) -> Iterator[tuple[np.ndarray,
         shard.file.close()
     if (found != 1).any():
         raise ValueError(f"{(found != 1).sum()} of {len(kept)} kept cells are not in exactly one shard")
+
+
+def counted(progress: Progress, shards: list[str], kept: pd.Index) -> Blocks:
+    """The blocks of kept_counts, whose cells are counted when the next block is asked for."""
+    for block in kept_counts(shards, kept):
+        yield block
+        progress.add(len(block[0]))
 
 
 def gene_table(shard: str) -> pd.DataFrame:
@@ -265,6 +273,7 @@ def preprocess(
     for block, counts in blocks():
         positions.append(block)
         values.append(log_normalised(counts, variable, target_sum))
+    stage(f"principal components of {len(cells):,} cells")
     scores, loadings, variance = pca(values, n_comps)
     names = list(variance["component"])
     placed = pd.DataFrame(scores[np.argsort(np.concatenate(positions))], columns=names)
@@ -286,7 +295,8 @@ if __name__ == "__main__":
             raise InputError("preprocess: no cell is kept; relax the limits of filter, qc or doublets")
         shards = snakemake.input.shards  # noqa: F821
         genes = gene_table(shards[0])
-        blocks = partial(kept_counts, shards, pd.Index(cells["cell"]))
+        progress = Progress(3 * len(cells), "cells of three passes")
+        blocks = partial(counted, progress, shards, pd.Index(cells["cell"]))
         tables = preprocess(blocks, cells, genes, **snakemake.params)  # noqa: F821
         for name in ("genes", "pca", "loadings"):
             tables[name].to_parquet(getattr(out, name), index=False)

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from _job import InputError, job
+from _progress import Progress
 from anndata.io import read_elem
 from scipy import sparse
 
@@ -74,6 +75,7 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
     differ between shards.
     """
     total, genes, found = sparse.csr_array((size, 0), dtype=np.int64), None, 0
+    progress = Progress(len(rows), "cells summed")
     for path in shards:
         with h5py.File(path) as file:
             names = pd.Index(read_elem(file["obs"]).index.astype(str))
@@ -87,6 +89,7 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
         else:
             total = total + part
         found += int((row >= 0).sum())
+        progress.add(int((row >= 0).sum()))
     if found != len(rows):
         raise RuntimeError(f"{len(rows):,} cells are kept, {found:,} of them are in the shards")
     return total, genes

@@ -23,6 +23,7 @@ import re
 import numpy as np
 import pandas as pd
 from _job import InputError, job
+from _progress import told
 from scipy import sparse
 
 TOP = 20
@@ -70,9 +71,10 @@ def measure(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFrame:
     if not counts.data.all():  # stored zeros are no genes
         counts = counts.copy()
         counts.eliminate_zeros()
+    starts = range(0, max(counts.shape[0], 1), BLOCK)
     blocks = [
         _measure_block(counts[start : start + BLOCK], groups)
-        for start in range(0, max(counts.shape[0], 1), BLOCK)
+        for start in told(starts, counts.shape[0], "cells", lambda start: min(BLOCK, counts.shape[0] - start))
     ]
     return pd.concat(blocks, ignore_index=True)
 

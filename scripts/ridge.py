@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from _folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 from _job import job
+from _progress import told
 from _sums import read_types
 from scipy.sparse import csr_array
 
@@ -224,7 +225,8 @@ if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
-        results = [ridge(*sums, **settings) for sums in read_types(snakemake.input.sums, tested)]  # noqa: F821
+        types = told(read_types(snakemake.input.sums, tested), len(tested), "cell types")  # noqa: F821
+        results = [ridge(*sums, **settings) for sums in types]
         tables = [stack(list(tables), tested) for tables in zip(*results, strict=True)]
         predictions, inner, status, table, null = tables
         predictions.to_parquet(out.predictions, index=False)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from _job import job
 from _prediction_figures import draw_alphas, draw_predictions
+from _progress import told
 from _scores import SCORES, arrange, compare, correct_gaps, resample, score, with_interval
 
 KEYS = ["cell_type", "permutation", "repeat", "fold", "sample"]
@@ -128,7 +129,8 @@ def summarise(
     """
     alphas, final = sorted(status["alpha"].unique()), final_alphas(predictions)
     summary, scores = [], []
-    for cell_type, facts in status.drop_duplicates("cell_type").set_index("cell_type", drop=False).iterrows():
+    types = status.drop_duplicates("cell_type").set_index("cell_type", drop=False)
+    for cell_type, facts in told(types.iterrows(), len(types), "cell types"):
         row = facts[FACTS].to_dict()
         if row["status"] == "predicted":
             mine = predictions[predictions["cell_type"] == cell_type]
@@ -214,7 +216,7 @@ def read_sweep(files) -> dict[str, pd.DataFrame]:
 
 
 def report(summary: pd.DataFrame) -> None:
-    """Print one line per cell type."""
+    """Print one line per cell type, and one that sums up."""
     for row in summary.itertuples():
         found = f"not predicted: {row.reason}"
         if row.status == "predicted":
@@ -223,6 +225,16 @@ def report(summary: pd.DataFrame) -> None:
                 f"{row.gain_mae_high:.3g}] over {row.best_baseline}, p {row.pvalue:.2g}"
             )
         print(f"ridge_summary: {row.label}: {found}")
+    done = summary[summary["status"] == "predicted"]
+    line = f"ridge_summary: {len(done)} of {len(summary)} cell types predicted"
+    if len(done):
+        best = done.loc[done["gain_mae"].idxmax()]
+        line += (
+            f"; {done['supported'].astype(bool).sum()} better than every baseline; largest gain "
+            f"{best['gain_mae']:.3g} [{best['gain_mae_low']:.3g}, {best['gain_mae_high']:.3g}] over "
+            f"{best['best_baseline']} in {best['label']}"
+        )
+    print(line)
 
 
 if __name__ == "__main__":

@@ -234,3 +234,4 @@ if __name__ == "__main__":
         for name, rows in table.groupby("variant", sort=False):
             medians = rows.groupby("measure", sort=False)["value"].median()
             print(f"stability: {name}: medians", ", ".join(f"{k} {v:.3f}" for k, v in medians.items()))
+        print(f"stability: {len(table):,} comparisons of {table['variant'].nunique()} variants with the run")

@@ -51,6 +51,15 @@ def test_records_and_logs_are_kept_as_in_a_local_run(slurm_run):
     assert (slurm_run.folder / "results/run/failures.jsonl").read_text() == ""
 
 
+def test_what_each_job_found_is_told_where_snakemake_runs(slurm_run):
+    found = (slurm_run.folder / "results/run/found.txt").read_text().splitlines()
+    assert len(found) == len(slurm_run.records())
+    assert [line for line in found if line.endswith(": done")] == []
+    assert any(line.startswith("qc 00: ") for line in found)
+    printed = slurm_run.printed().splitlines()
+    assert [line for line in printed if line in found] == found
+
+
 def test_what_slurm_itself_printed_is_kept_apart_from_the_results(slurm_run, jobs):
     kept = list((slurm_run.folder / ".snakemake/slurm_logs").rglob("*.log"))
     assert sorted(path.stem for path in kept) == sorted(jobs.index)
