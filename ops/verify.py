@@ -191,6 +191,9 @@ def check_contents(root: Path, manifest: dict, contract: dict) -> tuple[list[str
         elif path.endswith(".json"):
             content = json.loads((root / path).read_text())
             faults += [f"{path}: {key} is missing" for key in spec["keys"] if key not in content]
+        elif path.endswith(".html"):
+            if not (root / path).read_bytes().startswith(b"<!doctype html>"):
+                faults.append(f"{path}: is no HTML page")
         elif (root / path).read_bytes()[:8] != PNG:
             faults.append(f"{path}: is no PNG image")
     return faults, tables
