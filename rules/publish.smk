@@ -10,7 +10,17 @@ localrules:
 
 
 CONTRACT = yaml.safe_load(workflow_file("../workflow/schemas/publish.yaml"))
-PACKAGES = ["anndata", "formulaic", "gseapy", "h5py", "harmonypy", "igraph", "leidenalg", "matplotlib", "numba"]
+PACKAGES = [
+    "anndata",
+    "formulaic",
+    "gseapy",
+    "h5py",
+    "harmonypy",
+    "igraph",
+    "leidenalg",
+    "matplotlib",
+    "numba",
+]
 PACKAGES += ["numpy", "pandas", "pyarrow", "pydeseq2", "pynndescent", "scanpy", "scikit-learn", "scikit-misc"]
 PACKAGES += ["scipy", "scrublet", "snakemake", "statsmodels", "umap-learn"]
 CODE = ["workflow", "rules", "scripts"]  # the folders that decide what is computed

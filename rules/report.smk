@@ -1,8 +1,23 @@
 # The page that a person reads: one HTML file that needs nothing else, from tables that are published too.
 
-REPORTED = ["cell_types", "samples", "genes", "cohort_facts", "cells", "attrition", "sums", "clusters_agreement"]
+REPORTED = [
+    "cell_types",
+    "samples",
+    "genes",
+    "cohort_facts",
+    "cells",
+    "attrition",
+    "sums",
+    "clusters_agreement",
+]
 REPORTED += ["markers", "contrasts", "differential", "differential_status", "gsea", "gsea_status"]
-REPORTED += ["synthesis_effects", "synthesis_genes", "composition", "composition_status", "prediction_summary"]
+REPORTED += [
+    "synthesis_effects",
+    "synthesis_genes",
+    "composition",
+    "composition_status",
+    "prediction_summary",
+]
 REPORTED += ["prediction_scores", "prediction_gaps", "prediction_null"]
 PAGE = ["page.html.j2", "parts.html.j2", "methods.html.j2", "style.css", "core.js", "cells.js", "genes.js"]
 PAGE += ["prediction.js", "start.js", "vendor/dataTables.min.js"]
@@ -70,7 +85,9 @@ rule report:
     params:
         glue("report"),
         **config["report"],
-        page=hashlib.sha256("".join(workflow_file(f"../workflow/report/{name}") for name in PAGE).encode()).hexdigest(),
+        page=hashlib.sha256(
+            "".join(workflow_file(f"../workflow/report/{name}") for name in PAGE).encode()
+        ).hexdigest(),
         files=reported_places,
         published=published_paths,
         contract=CONTRACT,

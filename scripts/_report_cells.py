@@ -1,4 +1,4 @@
-"""What the report says about cells: losses by step and reason, QC distributions with limits, doublets, UMAP."""
+"""What the report says about cells: QC distributions with limits, share kept per sample, pictures of the UMAP."""
 
 import base64
 import io
@@ -94,6 +94,11 @@ def kept_by_sample(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     return table.assign(share=table["kept"] / table["usable"].where(table["usable"] > 0))
 
 
+def varies(values: pd.Series) -> bool:
+    """Whether there are two values."""
+    return bool((values != values.iloc[0]).any()) if len(values) else False
+
+
 def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
     """Whether the share of cells kept per sample goes with a covariate.
 
@@ -111,11 +116,11 @@ def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
             groups = table.groupby(table[name].astype(str))["share"]
             row |= {"kind": "categorical", "levels": [(k, len(v), float(v.median())) for k, v in groups]}
             parts = [v.to_numpy() for _, v in groups]
-            possible = len(parts) > 1 and table["share"].nunique() > 1
+            possible = len(parts) > 1 and varies(table["share"])
             test = kruskal(*parts) if possible else None
         else:
             row["kind"] = "numeric"
-            possible = len(table) > 2 and table[name].nunique() > 1 and table["share"].nunique() > 1
+            possible = len(table) > 2 and varies(table[name]) and varies(table["share"])
             test = spearmanr(table[name], table["share"]) if possible else None
         if test is not None:
             row |= {"statistic": float(test.statistic), "pvalue": float(test.pvalue)}
@@ -166,11 +171,11 @@ def viridis() -> list[tuple[int, int, int]]:
     from matplotlib import colormaps
 
     table = colormaps["viridis"](np.linspace(0, 1, 254))[:, :3]
-    return [tuple(int(round(255 * part)) for part in row) for row in table]
+    return [tuple(round(255 * part) for part in row) for row in table]
 
 
 def layer_of_levels(labels: pd.Series, unit: np.ndarray, pixels: int) -> tuple[dict, str]:
-    """Description and PNG of cells coloured by a label, most frequent first; colours repeat when they run out."""
+    """Description and PNG of cells coloured by a label, most frequent first; colours may repeat."""
     counts = labels.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
     number = labels.map({label: i for i, label in enumerate(counts.index)}).to_numpy()
     used = min(len(counts), MOST_COLOURS)
