@@ -1,4 +1,4 @@
-"""What the report says about cells: QC distributions with limits, share kept per sample, pictures of the UMAP."""
+"""What the report says about cells: QC distributions with limits, share kept per sample, maps."""
 
 import base64
 import io

@@ -81,7 +81,7 @@ def pathways(table: pd.DataFrame, *, terms: int, fdr: float) -> tuple[dict, int]
 
 
 def strongest(table: pd.DataFrame, fdr: float) -> dict[str, dict | None]:
-    """The most certain set of each sign in one cell type, FDR below fdr: term, nes, fdr; None if there is none."""
+    """The most certain set of each sign in one cell type, FDR below fdr: term, nes, fdr; None without one."""
     found = table[table["fdr"] < fdr]
     if "representative" in found:
         found = found[found["representative"].fillna(True).astype(bool)]
@@ -101,6 +101,7 @@ def heatmap(effects: pd.DataFrame, genes: pd.DataFrame, *, number: int, joint: b
     chosen = genes[genes["pattern"] != "none"].head(number)
     if chosen.empty:
         return None
+    twice = set(chosen.loc[chosen["symbol"].duplicated(), "symbol"])
     label = "label" if "label" in effects else "cell_type"
     mine = effects[effects["gene_id"].isin(chosen["gene_id"])]
     values = -np.log10(mine["pvalue"].clip(lower=1e-300)) if joint else mine["log2FoldChange"]
@@ -109,10 +110,8 @@ def heatmap(effects: pd.DataFrame, genes: pd.DataFrame, *, number: int, joint: b
     significant = mine.pivot(index="gene_id", columns=label, values="padj_all").reindex(grid.index)
     return {
         "genes": [
-            f"{row.symbol} ({row.gene_id})"
-            if chosen["symbol"].duplicated(keep=False)[row.Index]
-            else row.symbol
-            for row in chosen.itertuples()
+            f"{symbol} ({gene_id})" if symbol in twice else symbol
+            for symbol, gene_id in zip(chosen["symbol"], chosen["gene_id"], strict=True)
         ],
         "types": grid.columns.tolist(),
         "values": [numbers(row) for row in grid.to_numpy()],

@@ -16,14 +16,18 @@ import pandas as pd
 DIGITS = 4  # significant digits of a number in the page
 
 
-def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame | dict:
+def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame | dict | str:
     """One table, or the facts of a JSON file; numbers and booleans by the contract, covariates by the config.
+
+    An h5ad stays a path: only some of its rows and columns will be read.
 
     columns: name -> specification with `type`; covariates: name -> numeric, stage or categorical.
     """
     if path.endswith(".json"):
         with open(path) as file:
             return json.load(file)
+    if path.endswith(".h5ad"):
+        return path
     if path.endswith(".parquet"):
         return pd.read_parquet(path)
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

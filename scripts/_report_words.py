@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from _failures import read_failures
 from _report_genes import strongest
 from _report_tables import records
 
@@ -90,7 +91,5 @@ def costs(folder: Path) -> list[dict]:
 
 def failures(folder: Path) -> list[dict]:
     """Failed attempts noted by jobs, the last first."""
-    lines = [
-        line for path in sorted(folder.rglob("*.failures.jsonl")) for line in path.read_text().splitlines()
-    ]
-    return sorted(map(json.loads, lines), key=lambda each: each["timestamp"], reverse=True)
+    noted = [each for path in sorted(folder.rglob("*.failures.jsonl")) for each in read_failures(path)]
+    return sorted(noted, key=lambda each: each["timestamp"], reverse=True)

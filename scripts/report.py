@@ -1,7 +1,7 @@
 """Draw everything that was found into one HTML page that needs no other file and no network.
 
-The page holds the published tables as they are: numbers are shortened to four significant digits, joined by
-name and drawn; what is counted for a figure (histograms, cells per cluster and label) is counted here. Only one
+The page holds the published tables as they are: numbers are shortened to four significant digits, joined
+by name and drawn; what is counted for a figure (histograms, cells per cluster and label) is counted here. One
 thing is tested here, because nobody else asks it: whether the share of cells kept per sample goes with a
 covariate (`_report_cells.dependence`). Data stand in the page as base64 of gzip, which no label can break out
 of; text in its markup is escaped by Jinja, and the page's own policy forbids scripts and addresses other than
@@ -55,6 +55,7 @@ def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict
             "limits": columns_of(limits),
         }
     }
+    groups = doublets.groupby(["status", "threshold_from", "reason"]).size()
     about = {
         "losses": losses(attrition),
         "strata": strata(attrition),
@@ -107,7 +108,7 @@ def markers(table: pd.DataFrame) -> dict[str, str]:
 
 
 def contrast_blocks(name: str, number: int, tables: dict, params: object, place: dict) -> tuple[dict, dict]:
-    """Blocks of one contrast and what the template says about it. place: gene id -> its number in the page."""
+    """Blocks of one contrast, and what the template says about it; place: gene id -> number in the page."""
     status = tables["differential_status"][name]
     about = {"name": name, **records(status)[0], "joint": bool((status["test"] == "LRT").any())}
     table, types = tables["differential"][name], status["cell_type"].tolist()
@@ -143,7 +144,7 @@ def records_or_none(table: pd.DataFrame | None) -> list[dict] | None:
     return None if table is None else records(table)
 
 
-def gene_blocks(tables: dict, paths: object, params: object) -> tuple[dict, list[dict]]:
+def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:
     """Blocks about genes of every contrast, and what the template says about the contrasts."""
     if not tables.get("differential"):
         return {}, []
@@ -153,8 +154,7 @@ def gene_blocks(tables: dict, paths: object, params: object) -> tuple[dict, list
         mine, about = contrast_blocks(name, number, tables, params, place)
         blocks |= mine
         contrasts.append(about)
-    [sums] = [path for path in paths.files if path.endswith("sums.h5ad")]
-    values = donor_values(sums, tables["differential"], tables["contrasts"], genes=params.genes)
+    values = donor_values(tables["sums"][""], tables["differential"], tables["contrasts"], genes=params.genes)
     for number, name in enumerate(tables["differential"]):
         for i, cell_type in enumerate(tables["differential_status"][name]["cell_type"]):
             if cell_type in values[name]:
@@ -186,6 +186,41 @@ def digest(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, str], dict]:
+    """Blocks of data by name, squeezed, and the words of the template.
+
+    paths, params: the named inputs and params of the rule; benchmarks: the folder of cost records.
+    """
+    tables = read_all(params.files, list(paths.files), params.contract, params.covariates)
+    provenance = json.loads(Path(paths.provenance).read_text())
+    blocks, cells = cell_blocks(tables, paths, params)
+    mapped, pictures, agreement = map_blocks(tables, paths, params)
+    genes, contrasts = gene_blocks(tables, params)
+    predicted = prediction(tables)
+    stability = [pd.read_csv(path, sep="\t", dtype={"label": str}) for path in paths.stability]
+    blocks |= mapped | genes | ({"prediction": predicted} if predicted else {})
+    blocks |= {"stability": columns_of(stability[0])} if stability else {}
+    blocks["meta"] = meta(tables, contrasts, params, provenance["config"])
+    words = {
+        "title": params.title,
+        "cells": cells,
+        "agreement": agreement,
+        "contrasts": contrasts,
+        "prediction": records(tables["prediction_summary"][""]) if predicted else [],
+        "cell_types": records(tables["cell_types"][""]),
+        "facts": tables["cohort_facts"][""],
+        "genes_all": len(tables["genes"][""]),
+        "stability": bool(stability),
+        "config": provenance["config"],
+        "provenance": provenance,
+        "costs": costs(benchmarks),
+        "failures": failures(benchmarks),
+        "files": [file | params.contract["files"][file["kind"]] for file in params.published],
+        "settings": params,
+    }
+    return {name: pack(block) for name, block in blocks.items()} | pictures, words
+
+
 def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
     """The page. folder: templates and scripts; blocks: name -> squeezed data; words: for the template."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -214,39 +249,9 @@ def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
 
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        paths, params = snakemake.input, snakemake.params  # noqa: F821
-        tables = read_all(params.files, list(paths.files), params.contract, params.covariates)
-        provenance = json.loads(Path(paths.provenance).read_text())
-        config = provenance["config"]
-        blocks, cells = cell_blocks(tables, paths, params)
-        mapped, pictures, agreement = map_blocks(tables, paths, params)
-        genes, contrasts = gene_blocks(tables, paths, params)
-        predicted = prediction(tables)
-        stability = [pd.read_csv(path, sep="\t", dtype={"label": str}) for path in paths.stability]
-        blocks |= mapped | genes | ({"prediction": predicted} if predicted else {})
-        blocks |= {"stability": columns_of(stability[0])} if stability else {}
-        blocks["meta"] = meta(tables, contrasts, params, config)
-        packed = {name: pack(block) for name, block in blocks.items()} | pictures
         benchmarks = beside_benchmark(Path(snakemake.log[0]), ".tsv").parent  # noqa: F821
-        words = {
-            "title": params.title,
-            "cells": cells,
-            "agreement": agreement,
-            "contrasts": contrasts,
-            "prediction": records(tables["prediction_summary"][""]) if predicted else [],
-            "cell_types": records(tables["cell_types"][""]),
-            "facts": tables["cohort_facts"][""],
-            "genes_all": len(tables["genes"][""]),
-            "stability": bool(stability),
-            "config": config,
-            "provenance": provenance,
-            "costs": costs(benchmarks),
-            "failures": failures(benchmarks),
-            "files": [file | params.contract["files"][file["kind"]] for file in params.published],
-            "settings": params,
-        }
-        folder = Path(snakemake.scriptdir).parent / "workflow/report"  # noqa: F821
-        page = render(folder, packed, words)
+        blocks, words = gather(snakemake.input, snakemake.params, benchmarks)  # noqa: F821
+        page = render(Path(snakemake.scriptdir).parent / "workflow/report", blocks, words)  # noqa: F821
         Path(out.page).write_text(page)
-        largest = max(packed, key=lambda name: len(packed[name]))
+        largest = max(blocks, key=lambda name: len(blocks[name]))
         print(f"report: {len(page) / 1e6:.1f} MB, {len(blocks)} blocks, largest {largest}")
