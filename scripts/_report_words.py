@@ -8,6 +8,8 @@ from _failures import read_failures
 from _report_genes import strongest
 from _report_tables import records
 
+AFTER = ("report", "publish")  # of the report
+
 
 def losses(attrition: pd.DataFrame) -> dict:
     """Cells and samples in and kept, and each loss, over all cells."""
@@ -69,10 +71,12 @@ def headline(status: pd.DataFrame, gsea: pd.DataFrame | None, fdr: float) -> lis
 def costs(folder: Path) -> list[dict]:
     """Per rule: jobs, wall and processor time, peak memory, from the records beside the benchmarks.
 
-    Only jobs that are over; the report itself still runs.
+    Only jobs that are over, and not those of AFTER, whose records are of an earlier run.
     """
     found = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.perf.json"))]
-    table = pd.DataFrame([each for each in found if each["status"] != "running"])
+    table = pd.DataFrame(
+        [each for each in found if each["status"] != "running" and each["task_name"] not in AFTER]
+    )
     if table.empty:
         return []
     wall = table["wall_time_s"] + table["startup_s"]

@@ -39,9 +39,10 @@ def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict
     tables: as _report_tables.read_all returns them; paths, params: the named inputs and params of the rule.
     """
     cells, samples = tables["cells"][""], tables["samples"][""]
-    text = {"sample": str, "group": str, "status": str, "reason": str, "threshold_from": str}
-    limits = pd.concat([pd.read_csv(path, sep="\t", dtype=text) for path in paths.limits])
-    doublets = pd.concat([pd.read_csv(path, sep="\t", dtype=text) for path in paths.doublets])
+    text = dict.fromkeys(["sample", "group", "status", "reason", "threshold_from"], str)
+    read_as = {"sep": "\t", "dtype": text, "keep_default_na": False, "na_values": [""]}
+    limits = pd.concat([pd.read_csv(path, **read_as) for path in paths.limits])
+    doublets = pd.concat([pd.read_csv(path, **read_as) for path in paths.doublets])
     doublets = doublets.fillna({"reason": "", "threshold_from": ""}).sort_values("group", kind="stable")
     kept = kept_by_sample(cells, samples)
     attrition = tables["attrition"][""]
@@ -60,9 +61,7 @@ def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict
         "losses": losses(attrition),
         "strata": strata(attrition),
         "dependence": dependence(kept, params.covariates),
-        "doublets": doublets.groupby(["status", "threshold_from", "reason"])
-        .size()
-        .reset_index(name="groups"),
+        "doublets": records(groups.reset_index(name="groups")),
     }
     return blocks, about
 
@@ -215,7 +214,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
         "provenance": provenance,
         "costs": costs(benchmarks),
         "failures": failures(benchmarks),
-        "files": [file | params.contract["files"][file["kind"]] for file in params.published],
+        "files": [params.contract["files"][file["kind"]] | file for file in params.published],
         "settings": params,
     }
     return {name: pack(block) for name, block in blocks.items()} | pictures, words

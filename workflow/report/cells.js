@@ -13,7 +13,7 @@ figures.flow = async (c) => {
     rows.push({ label: `${words(each.step)}: ${words(each.reason)}`, left, lost: each.cells, step: each.step, samples: each.samples_lost });
   }
   rows.push({ label: "kept", left: losses.kept, lost: 0 });
-  const y = rows.map((row) => short(row.label, 40));
+  const y = rows.map((row) => short(row.label, narrow() ? 24 : 40));
   const note = rows.map((row) => (row.lost ? `−${count(row.lost)}` : count(row.left)));
   return {
     data: [
@@ -32,14 +32,14 @@ figures.strata = async (c) => {
   const { strata } = await block("cells");
   if (!strata.length) return { none: "The config counts losses in no stratum." };
   const each = strata[chosen("stratum")];
-  const y = each.levels.map((level) => short(level.level, 26));
+  const y = each.levels.map((level) => tick(level.level));
   const share = (step) => each.steps[step].map((n, i) => (100 * n) / each.levels[i].input);
   return {
     data: STEPS.filter((step) => each.steps[step]?.some((n) => n)).map((step) => ({
       type: "bar", orientation: "h", name: outcome[step], y, x: share(step), customdata: each.steps[step], marker: { color: c[step] },
       hovertemplate: `%{customdata:,} cells, %{x:.1f} %<extra>${outcome[step]}</extra>`,
     })),
-    layout: { barmode: "stack", yaxis: { autorange: "reversed", type: "category" }, xaxis: { title: "% of the level's input cells", range: [0, 100] } },
+    layout: { barmode: "stack", yaxis: { autorange: "reversed", type: "category" }, xaxis: { title: "% of input cells", range: [0, 100] } },
     height: 150 + 26 * each.levels.length,
     subtitle: each.stratum,
     said: `n = ${each.levels.map((level) => `${count(level.input)} (${level.level})`).slice(0, 12).join(", ")}${each.levels.length > 12 ? ", …" : ""} cells.`,
@@ -58,7 +58,7 @@ function againstCovariate({ x, kind, y, group, names, hover, c }) {
       type: "scatter", mode: "markers", name: name === null ? "" : text(`${name || "missing"} (n = ${rows.length})`),
       x: rows.map((i) => (kind === "categorical" ? levels.indexOf(x[i]) + jitter(i) : x[i])), y: rows.map((i) => y[i]),
       text: rows.map((i) => hover(i)), hovertemplate: "%{text}<extra></extra>",
-      marker: { size: rows.length > 300 ? 5 : 7, opacity: 0.75, color: PALETTE[k % PALETTE.length], symbol: ["circle", "diamond", "square", "cross"][k % 4] },
+      marker: { size: rows.length > 300 ? 5 : 7, opacity: 0.75, color: c.palette[k % c.palette.length], symbol: ["circle", "diamond", "square", "cross"][k % 4] },
     };
   });
   if (kind === "categorical") {
@@ -70,7 +70,7 @@ function againstCovariate({ x, kind, y, group, names, hover, c }) {
       marker: { symbol: "line-ew", size: 46, line: { width: 3, color: c.ink } } });
   }
   const axis = kind === "categorical"
-    ? { tickvals: levels.map((_, i) => i), ticktext: levels.map((level) => short(`${level} (n = ${x.filter((v) => v === level).length})`, 24)), range: [-0.6, levels.length - 0.4] }
+    ? { tickvals: levels.map((_, i) => i), ticktext: levels.map((level) => tick(level, x.filter((v) => v === level).length)), range: [-0.6, levels.length - 0.4] }
     : {};
   return { data, axis, n: x.filter((v, i) => v !== null && v !== "" && y[i] !== null).length };
 }
@@ -138,7 +138,7 @@ figures.doublets = async (c) => {
       const scored = rows.every((i) => doublets.called_share[i] !== null);
       return { type: "scatter", mode: "markers", name: text(`${kind} (${rows.length})`), x: rows.map((i) => rank.get(i)), y: rows.map((i) => (scored ? 100 * doublets.called_share[i] : 0)),
         text: rows.map((i) => text(`${doublets.group[i]}: ${doublets.called[i] ?? "no"} of ${doublets.cells[i]} cells called; ${kind}`)), hovertemplate: "%{text}<extra></extra>",
-        marker: { size: 7, symbol: scored ? ["circle", "diamond", "square"][k % 3] : "x", color: scored ? PALETTE[k % PALETTE.length] : c.soft } };
+        marker: { size: 7, symbol: scored ? ["circle", "diamond", "square"][k % 3] : "x", color: scored ? c.palette[k % c.palette.length] : c.soft } };
     }),
     layout: { xaxis: { title: "rank by share called" }, yaxis: { title: "% of scored cells called doublets", rangemode: "tozero" }, showlegend: true },
     said: `n = ${count(n)}; crosses at the bottom: not scored.`,
@@ -186,7 +186,7 @@ figures.clusters = async (c) => {
   const total = each.counts.map((row) => row.reduce((a, b) => a + b, 0));
   const share = each.counts.map((row, i) => row.map((n) => (100 * n) / total[i]));
   return {
-    data: [{ type: "heatmap", z: share, x: each.types.map((type) => short(type, 26)), y: each.clusters.map((name, i) => `${text(name)} (n = ${count(total[i])})`), customdata: each.counts, colorscale: "Cividis", zmin: 0, zmax: 100,
+    data: [{ type: "heatmap", z: share, x: each.types.map((type) => tick(type)), y: each.clusters.map((name, i) => `${text(name)} (n = ${count(total[i])})`), customdata: each.counts, colorscale: "Cividis", zmin: 0, zmax: 100,
       colorbar: { title: { text: "% of the cluster", side: "right" }, thickness: 14 }, hovertemplate: "cluster %{y}<br>%{x}: %{customdata:,} cells, %{z:.1f} %<extra></extra>" }],
     layout: { xaxis: { title: "label", type: "category", tickangle: -35 }, yaxis: { title: "cluster", type: "category", autorange: "reversed" } },
     height: 190 + 24 * each.clusters.length,

@@ -49,6 +49,8 @@ function num(value, digits = 3) {
   return String(Number(value.toPrecision(digits)));
 }
 const words = (value) => String(value).replaceAll("_", " ");
+// A name on an axis: shorter on a phone, with n below it.
+const tick = (label, n = null) => `${short(label, narrow() ? 17 : 32)}${n === null ? "" : `${narrow() ? "<br>" : " "}(n = ${count(n)})`}`;
 const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
 
 // --- themes --------------------------------------------------------------------------------------------------
@@ -68,12 +70,13 @@ function applyTheme() {
 
 // Okabe & Ito 2008, told apart with any colour vision
 const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#888888"];
+const BRIGHT = ["#56B4E9", "#E69F00", "#2FC79A", "#E08FBE", "#F0E442", "#FF8A3D", "#8FA8FF", "#B4BCC5"]; // on dark
 function colours(light = false) {
   return !light && dark()
-    ? { ink: "#e6ebf0", soft: "#a3b0bd", line: "#36414d", paper: "#1a2129", up: "#ff8a3d", down: "#56B4E9", rest: "#5c6875",
+    ? { palette: BRIGHT, ink: "#e6ebf0", soft: "#a3b0bd", line: "#36414d", paper: "#1a2129", up: "#ff8a3d", down: "#56B4E9", rest: "#5c6875",
         mark: "#F0E442", none: "#333d48", kept: "#3fb08f", qc: "#E69F00", filter: "#8f9aa6", doublets: "#CC79A7", load: "#56B4E9" }
-    : { ink: "#16202b", soft: "#55616e", line: "#d5dbe1", paper: "#ffffff", up: "#D55E00", down: "#0072B2", rest: "#b4bcc5",
-        mark: "#000000", none: "#dfe4e9", kept: "#009E73", qc: "#E69F00", filter: "#7b8794", doublets: "#CC79A7", load: "#56B4E9" };
+    : { palette: PALETTE, ink: "#16202b", soft: "#55616e", line: "#d5dbe1", paper: "#ffffff", up: "#D55E00", down: "#0072B2", rest: "#b4bcc5",
+        mark: "#000000", none: "#c4cbd2", kept: "#009E73", qc: "#E69F00", filter: "#7b8794", doublets: "#CC79A7", load: "#56B4E9" };
 }
 
 // --- figures -------------------------------------------------------------------------------------------------
@@ -91,7 +94,7 @@ function dress(layout, c) {
   const full = {
     margin: { l: 55, r: 15, t: 12, b: 45 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: c.ink, size: 12, family: "system-ui, sans-serif" }, hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
-    legend: { orientation: "h", y: -0.2, font: { size: 11 } }, colorway: PALETTE, autosize: true, dragmode: narrow() ? false : "zoom", ...layout,
+    legend: { orientation: "h", y: -0.2, font: { size: 11 }, traceorder: "normal" }, colorway: c.palette, autosize: true, dragmode: narrow() ? false : "zoom", ...layout,
   };
   for (const key of Object.keys(layout).filter((k) => /^[xy]axis/.test(k))) {
     const { title, ...rest } = layout[key];
@@ -109,6 +112,7 @@ async function draw(name) {
   const made = await figures[name](colours());
   const said = $(`figcaption [data-said="${name}"]`);
   if (said) said.textContent = made.said ?? "";
+  if (made.title) $(`#figure-${name} h4`).textContent = made.title;
   shown[name] = made;
   tables[name] = made.table ?? { columns: [], rows: [] };
   for (const button of $$(`#figure-${name} .tools button`)) button.disabled = Boolean(made.none);

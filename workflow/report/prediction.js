@@ -8,15 +8,18 @@ const noPrediction = (type) => `No prediction: ${words(type.summary.reason ?? ty
 figures.gains = async (c) => {
   const types = (await block("prediction")).types.filter((type) => type.summary.status === "predicted");
   if (!types.length) return { none: "No cell type could be predicted." };
-  const name = (type) => `${short(type.label, 30)} (n = ${count(type.summary.samples)})`;
+  const ends = types.flatMap((type) => [0, type.summary.gain_mae_low, type.summary.gain_mae_high]);
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  const span = [low - 0.05 * (high - low), high + 0.05 * (high - low)];
+  const name = (type) => tick(type.label, type.summary.samples);
   return {
     data: [true, false].map((yes) => {
       const mine = types.map((type) => type.summary).filter((row) => row.supported === yes);
-      return { type: "scatter", mode: "markers", name: yes ? "better than baselines and chance" : "not shown to be better", y: mine.map((row) => `${short(row.label, 30)} (n = ${count(row.samples)})`), x: mine.map((row) => row.gain_mae),
+      return { type: "scatter", mode: "markers", name: yes ? "better than baselines and chance" : "not shown to be better", y: mine.map((row) => tick(row.label, row.samples)), x: mine.map((row) => row.gain_mae),
         error_x: { ...withInterval(mine.map((row) => row.gain_mae), mine.map((row) => row.gain_mae_low), mine.map((row) => row.gain_mae_high)), color: yes ? c.kept : c.soft }, marker: { size: 9, color: yes ? c.kept : c.soft, symbol: yes ? "circle" : "circle-open" },
         text: mine.map((row) => text(`${num(row.gain_mae)} [${num(row.gain_mae_low)}, ${num(row.gain_mae_high)}] over ${row.best_baseline}`)), hovertemplate: "%{text}<extra></extra>" };
     }),
-    layout: { xaxis: { title: text(`gain in mean absolute error (${types[0].summary.target})`) }, yaxis: { type: "category", categoryorder: "array", categoryarray: types.map(name).reverse() }, showlegend: true,
+    layout: { xaxis: { title: text(`gain in error (${types[0].summary.target})`), range: span }, yaxis: { type: "category", categoryorder: "array", categoryarray: types.map(name).reverse() }, showlegend: true,
       shapes: [{ type: "line", x0: 0, x1: 0, y0: 0, y1: 1, yref: "paper", line: { color: c.ink, width: 1, dash: "dash" } }] },
     height: 150 + 30 * types.length, said: "n: samples.",
     table: { columns: Object.keys(types[0].summary), rows: types.map((type) => Object.values(type.summary)) },
