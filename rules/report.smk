@@ -72,7 +72,12 @@ rule report:
         stability=compared_variants,
         provenance="<results>/provenance.json",
     output:
-        page="<results>/report/report.html",
+        page=report(
+            "<results>/report/report.html",
+            caption="../workflow/captions/page.rst",
+            category="All results on one page",
+            labels={"figure": "page"},
+        ),
     log:
         local("<logs>/report.log"),
     benchmark:

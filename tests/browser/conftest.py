@@ -51,7 +51,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Open a page: opened(file, width=, scheme=) returns it, and what it said and asked for."""
+    """Opens a page: opened(file, width=, scheme=) returns it, and what it said and asked for."""
     contexts = []
 
     def open_page(file, *, width=1200, scheme="light"):

@@ -116,7 +116,7 @@ figures.qc = async (c) => {
   return {
     data: used.map((step) => ({ type: "bar", x: middle, y: each.counts[step], width, name: outcome[step], marker: { color: c[step] },
       customdata: middle.map((_, i) => `${num(value(each.edges[i]))} to ${num(value(each.edges[i + 1]))}`), hovertemplate: `%{customdata}: %{y:,} cells<extra>${outcome[step]}</extra>` })),
-    layout: { barmode: "stack", bargap: 0, shapes, annotations, margin: { l: 55, r: 15, t: 24, b: 45 },
+    layout: { barmode: "stack", bargap: 0, shapes, annotations, legend: { orientation: "h", x: 0, y: 1.09, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" },
       xaxis: { title: `${each.label} (${each.unit}${each.log ? ", log scale" : ""})`, ...(ticks ? { tickvals: ticks.map(place), ticktext: ticks.map((v) => v.toLocaleString("en")) } : {}) },
       yaxis: { title: "cells" } },
     subtitle: each.metric,

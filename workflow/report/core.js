@@ -94,7 +94,7 @@ function dress(layout, c) {
   const full = {
     margin: { l: 55, r: 15, t: 12, b: 45 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: c.ink, size: 12, family: "system-ui, sans-serif" }, hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
-    legend: { orientation: "h", y: -0.2, font: { size: 11 }, traceorder: "normal" }, colorway: c.palette, autosize: true, dragmode: narrow() ? false : "zoom", ...layout,
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" }, colorway: c.palette, autosize: true, dragmode: narrow() ? false : "zoom", ...layout,
   };
   for (const key of Object.keys(layout).filter((k) => /^[xy]axis/.test(k))) {
     const { title, ...rest } = layout[key];
@@ -144,7 +144,9 @@ async function savePng(name) {
   const layout = dress(made.layout, c);
   layout.paper_bgcolor = layout.plot_bgcolor = c.paper;
   layout.title = { text: text([title, made.subtitle].filter(Boolean).join(" – ")), x: 0.02, font: { size: 14 } };
-  layout.margin = { ...layout.margin, t: 45 };
+  layout.title.y = 0.99;
+  layout.title.yanchor = "top";
+  layout.margin = { ...layout.margin, t: layout.margin.t + 35 };
   const place = plot(name);
   const size = { width: Math.max(700, place.clientWidth), height: Math.max(480, place.clientHeight + 40) };
   const url = await Plotly.toImage({ data: made.data, layout: { ...layout, ...size }, config: CONFIG }, { format: "png", scale: 2, ...size });
