@@ -51,7 +51,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Opens a page: opened(file, width=, scheme=) returns it, and what it said and asked for."""
+    """Opens a file at a width and a colour scheme; returns the page, and what it said and asked for."""
     contexts = []
 
     def open_page(file, *, width=1200, scheme="light"):
