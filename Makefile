@@ -56,6 +56,19 @@ doctor: env ## is everything there? CONFIG=my.yaml PROFILE=profiles/slurm SCRATC
 incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was seen"
 	$(BIN)/python ops/incident.py
 
+verify: DIR ?= results/publish/v1
+verify: env ## is a release whole? every digest, schema and fact across files; DIR=results/publish/v1
+	$(BIN)/python ops/verify.py "$(DIR)" $(ARGS)
+
+rollback: env ## let results/publish/v1 lead to the release before it; ARGS="--to ID", PUBLISH=results/publish
+	$(BIN)/python ops/rollback.py "$(or $(PUBLISH),results/publish)" $(ARGS)
+
+contract: env ## write workflow/CONTRACT.md from workflow/schemas/publish.yaml
+	$(BIN)/python ops/describe_contract.py > workflow/CONTRACT.md
+
+contract-guard: env ## a changed contract needs another workflow/VERSION than that of BASE=main
+	$(BIN)/python ops/contract_guard.py $(or $(BASE),main)
+
 lint: env ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -27,7 +27,8 @@ LEAST_MINUTES = 5
 HEAD = """\
 # What a job of each step asks for: mem_mb + mem_mb_per_input_mb x (MB of its inputs), and minutes likewise.
 # Requests grow with the attempt. Fitted by bench/resources.py on {day}, commit {commit}, {cpu}:
-# runs of {cells} cells; the lowest line above all jobs, times {mb} for memory and {minutes} for time, and {own} MB for Snakemake.
+# runs of {cells} cells; the lowest line above all jobs, times {mb} for memory and {minutes} for
+# time, and {own} MB for Snakemake.
 # Set by hand, as no benchmark has them: {kept}.
 """
 

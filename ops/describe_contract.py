@@ -10,34 +10,42 @@ INTRODUCTION = """# The contract of results/publish/{contract}
 
 Made from `workflow/schemas/publish.yaml` by `make contract`; edit the descriptions there.
 
-`results/publish/{contract}` is what others may rely on; everything else below `results/` may change at any time. It is a
-link to `results/publish/releases/<id>`, where id is a digest of the release's content. `release.json` beside it names
-the release that the last run made; after `make rollback` the link leads to another one.
+`results/publish/{contract}` is what others may rely on; everything else below `results/` may change at any
+time. It is a link to `results/publish/releases/<id>`, where id is a digest of the release's content.
+`release.json` beside it names the release that the last run made; after `make rollback` the link leads to
+another one.
 
-- **Whole.** A release is built aside, verified, flushed to disk and switched to in one step: a reader sees the old one or
-  the new one, also when the run is killed. Resolve the link once (`realpath`) to read several files of one release.
-- **Checked.** `make verify` or, on a copy of the folder anywhere, `python ops/verify.py DIR` (pandas, pyarrow, h5py; no
-  network) recomputes sizes and digests, rejects missing, extra, changed, empty and linked files, checks every column
-  below, and checks facts across files: cell types and genes are the discovered ones, attrition adds up, counts are
-  conserved from the input over cells and sums to `cohort.h5ad`. `--release ID` also checks the id you were given.
+- **Whole.** A release is built aside, verified, flushed to disk and switched to in one step: a reader sees
+  the old one or the new one, also when the run is killed. Resolve the link once (`realpath`) to read
+  several files of one release.
+- **Checked.** `make verify` or, on a copy of the folder anywhere, `python ops/verify.py DIR` (pandas,
+  pyarrow, h5py; no network) recomputes sizes and digests, rejects missing, extra, changed, empty and linked
+  files, checks every column below, and checks facts across files: cell types and genes are the discovered
+  ones, attrition adds up, counts are conserved from the input over cells and sums to `cohort.h5ad`.
+  `--release ID` also checks the id you were given.
 - **Kept.** The current release and the `publish.keep` others published last; older ones are removed.
-- **Repeatable.** Two runs of the same code, config, inputs and versions make the same release; only `{volatile}` differs.
+- **Repeatable.** Two runs of the same code, config, inputs and versions make the same release; only
+  `{volatile}` differs.
 
 ## Compatibility
 
-Within {contract}: files, columns, units and meanings stay; files and columns may be added, so read columns by name; rows may
-come in another order unless stated. Anything else (a path, a column or a value renamed or removed, another unit or meaning)
-makes the next `v`. `workflow/VERSION` is semantic: the major number changes with what a reader or a config must change, the
-minor with additions and with changed numbers, the patch with neither. Files marked with a condition exist when the config
-asks for them: contrasts; gene_sets (and contrasts); prediction (`ridge.target`, and a tested cell type). Joined tables and
-figures per cell type exist for the tested types.
+Within {contract}, files, columns, units and meanings stay; files, columns and values may be added, so read
+columns by name, and rows may come in another order. Anything else (a path, a column or a value removed or
+renamed, another type, unit or meaning) makes the next `v`. `workflow/VERSION` is semantic: its major number
+is that of the contract, the minor one changes with additions, config keys and changed numbers, the last one
+with neither. `make contract-guard BASE=main` compares contract and version with a base revision: a changed
+contract without another version fails, a breaking change without the next major number fails.
 
-Formats: TSV is UTF-8 with a header, tabs, no quotes needed, empty where a value is missing, True and False; parquet and h5ad
-have missing values of their own; JSON is UTF-8. `{{contrast}}` is a name of the config, `{{resolution}}` a number of it,
-`{{cell_type}}` an id of `cell_types.tsv`. Type `text?`: may be missing.
+Files marked with a condition exist when the config asks for them: contrasts; gene_sets (and contrasts);
+prediction (`ridge.target`, and a tested cell type). Joined tables and figures per cell type exist for the
+tested types.
 
-`manifest.json`: contract, workflow_version, release, volatile (files whose size and digest are not part of the id), and
-files: path, schema (the headings below), bytes, sha256, rows (null where there are none).
+Formats: TSV is UTF-8 with a header, tabs, no quotes needed, empty where a value is missing, True and False;
+parquet and h5ad have missing values of their own; JSON is UTF-8. `{{contrast}}` is a name of the config,
+`{{resolution}}` a number of it, `{{cell_type}}` an id of `cell_types.tsv`. Type `text?`: may be missing.
+
+`manifest.json`: contract, workflow_version, release, volatile (files whose size and digest are not part of
+the id), and files: path, schema (the headings below), bytes, sha256, rows (null where there are none).
 
 ## Files
 """

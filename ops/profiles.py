@@ -25,7 +25,15 @@ import yaml
 
 BASES = ["local", "slurm", "ci"]  # any other folder beside them is audited as well
 OVERLAYS = {"staging": "slurm"}  # laid over another profile by --workflow-profile
-SHARED = {"rerun-incomplete", "show-failed-logs", "printshellcmds", "latency-wait", "retries", "keep-going"}
+SHARED = {
+    "scheduler",
+    "rerun-incomplete",
+    "show-failed-logs",
+    "printshellcmds",
+    "latency-wait",
+    "retries",
+    "keep-going",
+}
 MACHINE = {"cores", "jobs", "executor", "max-jobs-per-timespan", "default-resources", "set-threads"}
 SLURM = {
     "slurm-status-command",

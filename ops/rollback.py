@@ -1,10 +1,11 @@
 """Let `results/publish/v1` lead to a former release: `python ops/rollback.py results/publish [--to ID]`.
 
-Without --to the one published before the current one. It is verified first; a later run with other results
-publishes again, a run without changes leaves v1 where it is.
+Without --to the one published before the current one. It is verified first. A run without changes leaves v1
+where it is; a run that publishes, because anything changed or `--forcerun publish` asks, goes forward again.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -25,8 +26,16 @@ def choose(publish: Path, to: str | None) -> str:
         return to
     earlier = releases[releases.index(now) + 1 :] if now in releases else releases
     if not earlier:
-        sys.exit(f"error: no release before {now}; publish.keep says how many stay")
+        others = (
+            ", ".join(f"{name} of {time_of(publish, name)}" for name in releases if name != now) or "none"
+        )
+        sys.exit(f"error: no release before {now}; there are {others}: name one with --to (make: ARGS=...)")
     return earlier[0]
+
+
+def time_of(publish: Path, release: str) -> str:
+    """When a release was published."""
+    return json.loads((publish / RELEASES / release / "run.json").read_text())["published_at"]
 
 
 def roll_back(publish: Path, to: str | None) -> str:

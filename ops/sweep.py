@@ -31,6 +31,7 @@ import yaml
 from snakemake.utils import update_config
 
 ROOT = Path(__file__).parent.parent
+TARGETS = ["--", "cells_only", "embedding_only", "donors_only"]  # of a variant: it is compared, not published
 
 
 class Workflow:
@@ -65,7 +66,7 @@ class Workflow:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump(variant | {"sweep": []} if variant else {}, file)
             file.flush()
-            command = self.command(file.name, "--summary")
+            command = self.command(file.name, "--summary", *(TARGETS if variant else []))
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [
@@ -143,7 +144,7 @@ def sweep(workflow: Workflow, *, dry_run: bool) -> None:
         files = unchanged(plan, workflow.results)
         describe(name, overlays[name], plan, files)
         if not dry_run:
-            workflow.run(str(prepare(workflow, name, overlays[name], files)))
+            workflow.run(str(prepare(workflow, name, overlays[name], files)), *TARGETS)
     if not dry_run:
         workflow.run(None, "--", "stability")
 

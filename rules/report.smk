@@ -10,7 +10,7 @@ REPORTED = [
     "sums",
     "clusters_agreement",
 ]
-REPORTED += ["markers", "contrasts", "differential", "differential_status", "gsea", "gsea_status"]
+REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea", "gsea_status"]
 REPORTED += [
     "synthesis_effects",
     "synthesis_genes",

@@ -14,7 +14,7 @@ from scipy import sparse
 BLOCK = 16_384  # cells of the input at a time
 STORAGE = {"chunks": (65_536,), "compression": "gzip", "compression_opts": 1, "shuffle": True}
 EXACT = 2**24  # float32 holds whole numbers below this
-DECISIONS = ["kept", "step", "reason", "doublet"]  # the same in all kept cells
+EMPTY = ["step", "reason"]  # what has dropped a cell: nothing in kept cells
 NOT_COVARIATES = ["sample", "donor", "cells", "kept", "reason"]  # the rest of filter/samples.tsv is
 
 
@@ -26,16 +26,17 @@ def describe_cells(
     cells: cells/cells.parquet; samples: filter/samples.tsv; clusters: resolution -> cell, cluster.
     Raises ValueError unless each clustering has exactly the kept cells.
     """
-    kept = cells[cells["kept"]].drop(columns=[*DECISIONS, "shard"]).set_index("cell")
+    kept = cells[cells["kept"]].drop(columns=[*EMPTY, "shard"]).set_index("cell")
     obs = kept.rename(columns={"donor": "donor_id"})
     covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
     for name in covariates:
         obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
-    for resolution, table in clusters.items():
-        obs[f"leiden_{resolution}"] = in_order(table, obs.index)["cluster"].to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:
         obs[name] = pd.Categorical(obs[name].astype(object).where(obs[name] != "", None))
+    for resolution, table in clusters.items():
+        values = in_order(table, obs.index)["cluster"].to_numpy(dtype=object)
+        obs[f"leiden_{resolution}"] = pd.Categorical(values, sorted(set(values), key=int))
     return obs.set_axis(obs.index.astype(object).rename(None))
 
 
@@ -45,6 +46,12 @@ def in_order(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
     if len(table) != len(names) or (rows < 0).any():
         raise ValueError(f"{len(table):,} cells where {len(names):,} are kept, or others")
     return table.drop(columns="cell").iloc[rows]
+
+
+def names_of(file: h5py.File) -> h5py.Dataset:
+    """The names of the cells in an h5ad, in either of the two ways in which anndata writes text."""
+    names = file["obs"][file["obs"].attrs["_index"]]
+    return names["values"] if isinstance(names, h5py.Group) else names
 
 
 def rows_of(file: h5py.File, start: int, stop: int) -> sparse.csr_array:
@@ -60,7 +67,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
     """Counts of the kept cells, in input order, a block of cells at a time.
 
     shards: files in the order of their numbers; cells: cell, shard (its number as text, "" in an unusable
-    cell), kept, in input order, which cells have within each shard too, so every shard is read once, forwards.
+    cell), kept, in input order, which cells have within a shard too: every shard is read once, forwards.
     Raises ValueError where a shard has another cell.
     """
     files = [h5py.File(path) for path in shards]
@@ -76,8 +83,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
                 start, done[shard] = done[shard], done[shard] + len(mine)
                 if len(mine) == 0:
                     continue
-                obs = file["obs"]
-                there = obs[obs.attrs["_index"]].asstr()[start : done[shard]]
+                there = names_of(file).asstr()[start : done[shard]]
                 if not np.array_equal(there, names[mine]):
                     raise ValueError(f"{shards[shard]}: its cells are not in the order of the input")
                 parts.append(rows_of(file, start, done[shard])[np.flatnonzero(kept[mine])])
@@ -93,11 +99,12 @@ def write_cohort(
     path: str,
     obs: pd.DataFrame,
     var: pd.DataFrame,
-    obsm: dict[str, np.ndarray],
+    obsm: Iterator[tuple[str, np.ndarray]],
     blocks: Iterator[sparse.csr_array] | None,
 ) -> None:
     """An h5ad of these cells and genes; without blocks of counts it has no X.
 
+    obsm: name and array of one embedding after the other, so that one is in memory at a time.
     Raises ValueError for a count that float32 cannot hold.
     """
     from anndata.io import write_elem
@@ -106,23 +113,27 @@ def write_cohort(
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         write_elem(file, "obs", obs)
         write_elem(file, "var", var)
-        write_elem(file, "obsm", obsm)
         write_elem(file, "uns", {"default_embedding": "X_umap"})
-        if blocks is None:
-            return
-        x = file.create_group("X")
-        encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [len(obs), len(var)]}
-        x.attrs.update(encoding)
-        types = {"data": np.float32, "indices": np.int32}
-        for name, dtype in types.items():
-            x.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, **STORAGE)
-        lengths = [np.zeros(1, dtype=np.int64)]
-        for block in blocks:
-            if block.nnz and block.data.max() >= EXACT:
-                raise ValueError(f"a count of {block.data.max()}, more than float32 holds exactly")
-            end = len(x["data"])
-            for name, values in (("data", block.data), ("indices", block.indices)):
-                x[name].resize((end + len(values),))
-                x[name][end:] = values
-            lengths.append(np.diff(block.indptr).astype(np.int64))
-        x["indptr"] = np.cumsum(np.concatenate(lengths))
+        write_elem(file, "obsm", {})
+        for name, values in obsm:
+            write_elem(file["obsm"], name, values)
+        if blocks is not None:
+            write_counts(file, (len(obs), len(var)), blocks)
+
+
+def write_counts(file: h5py.File, shape: tuple[int, int], blocks: Iterator[sparse.csr_array]) -> None:
+    """X as CSR, block after block; ValueError for a count that float32 cannot hold."""
+    x = file.create_group("X")
+    x.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
+    for name, dtype in {"data": np.float32, "indices": np.int32}.items():
+        x.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, **STORAGE)
+    lengths = [np.zeros(1, dtype=np.int64)]
+    for block in blocks:
+        if block.nnz and block.data.max() >= EXACT:
+            raise ValueError(f"a count of {block.data.max()}, more than float32 holds exactly")
+        end = len(x["data"])
+        for name, values in (("data", block.data), ("indices", block.indices)):
+            x[name].resize((end + len(values),))
+            x[name][end:] = values
+        lengths.append(np.diff(block.indptr).astype(np.int64))
+    x["indptr"] = np.cumsum(np.concatenate(lengths))

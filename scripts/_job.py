@@ -140,7 +140,9 @@ def _outputs(declared):
         _rename_together(pairs)
     finally:
         for temporary, _ in pairs:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(temporary, 0)  # frees a full disk for the log: HDF5 keeps a broken file open
+                temporary.unlink()
 
 
 def _temporary(paths):
@@ -185,13 +187,19 @@ def _output_to(log, *, append):
         try:
             yield
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError):  # what a full disk did not take goes to the terminal
-                    stream.flush()
+            _flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             os.close(saved[0])
             os.close(saved[1])
+            _flush()  # at once, as HDF5 may crash at the exit of a process that met a full disk
+
+
+def _flush():
+    """Write what is buffered; what a full disk does not take stays for the next flush."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 @contextlib.contextmanager

@@ -4,8 +4,6 @@ One pass over the input; cells keep its order within their shard. Every value is
 whole number before it is written; sums are int64, so exact.
 """
 
-import contextlib
-
 import h5py
 import numpy as np
 import pandas as pd
@@ -115,32 +113,31 @@ def write_shards(
     total, values = 0, np.zeros(len(paths), dtype=np.int64)
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)
     var = genes[["symbol"]].astype(object).set_axis(pd.Index(genes["gene_id"], dtype=object))
-    with contextlib.ExitStack() as stack:
-        files = [
-            stack.enter_context(contextlib.closing(ShardFile(path, _only(obs, shard == number), var)))
-            for number, path in enumerate(paths)
-        ]
-        first = told = 0
-        for source in sources:
-            columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
-            for block in source.blocks(block_values):
-                here = slice(first, first + block.shape[0])
-                rows = whole_numbers(block, f"{source.name}: {source.place}", obs.index[here])
-                total += int(rows.data.sum(dtype=np.int64))
-                if not np.array_equal(columns, np.arange(rows.shape[1])):
-                    rows = rows[:, columns].sorted_indices()
-                for number in np.unique(shard[here][shard[here] >= 0]):
-                    piece = rows[np.flatnonzero(shard[here] == number)]
-                    files[number].append(piece)
-                    values[number] += piece.nnz
-                    # float64 sums of a block are exact: below 2^53
-                    sums = np.bincount(piece.indices, weights=piece.data, minlength=len(genes))
-                    gene_counts += sums.astype(np.int64)
-                    gene_cells += np.bincount(piece.indices, minlength=len(genes))
-                first = here.stop
-                if first >= told + len(obs) / 10:
-                    told = first
-                    print(f"load: {first:,} of {len(obs):,} cells read", flush=True)
+    # After a failed write HDF5 may crash as it closes a file: they stay open then, and the job removes them.
+    files = [ShardFile(path, _only(obs, shard == number), var) for number, path in enumerate(paths)]
+    first = told = 0
+    for source in sources:
+        columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
+        for block in source.blocks(block_values):
+            here = slice(first, first + block.shape[0])
+            rows = whole_numbers(block, f"{source.name}: {source.place}", obs.index[here])
+            total += int(rows.data.sum(dtype=np.int64))
+            if not np.array_equal(columns, np.arange(rows.shape[1])):
+                rows = rows[:, columns].sorted_indices()
+            for number in np.unique(shard[here][shard[here] >= 0]):
+                piece = rows[np.flatnonzero(shard[here] == number)]
+                files[number].append(piece)
+                values[number] += piece.nnz
+                # float64 sums of a block are exact: below 2^53
+                sums = np.bincount(piece.indices, weights=piece.data, minlength=len(genes))
+                gene_counts += sums.astype(np.int64)
+                gene_cells += np.bincount(piece.indices, minlength=len(genes))
+            first = here.stop
+            if first >= told + len(obs) / 10:
+                told = first
+                print(f"load: {first:,} of {len(obs):,} cells read", flush=True)
+    for file in files:
+        file.close()
     return {
         "input_counts": total,
         "gene_counts": gene_counts,

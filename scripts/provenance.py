@@ -1,7 +1,7 @@
 """Write down what a run is made of: workflow version and commit, digests of code, config and lock, versions.
 
-All of it is params of the rule, so it cannot be stale: whatever changes there makes this job run again. Digests
-of the inputs are added by `publish`, which has them as its inputs.
+All of it is params of the rule, so it cannot be stale: whatever changes there makes this job run again.
+Digests of the inputs are added by `publish`, which has them as its inputs.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Gather what others may rely on into one release, verify it as they would, and switch to it at once.
 
-What is published, from where, is the list in workflow/schemas/publish.yaml. Tables per cell type are joined, with
-the id in front; other files are copied byte for byte; cohort.h5ad is assembled from the tables of cells and,
-with publish.counts, the counts of the shards. ops/verify.py has to find no fault before the release gets its
-name, which is a digest of its content: the same content is the same release.
+What is published, from where, is the list in workflow/schemas/publish.yaml. Tables per cell type are joined,
+with the id in front; other files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
+and, with publish.counts, the counts of the shards. ops/verify.py has to find no fault before the release gets
+its name, which is a digest of its content: the same content is the same release.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from _cohort_file import counts_in_order, describe_cells, in_order, write_cohort
+from _cohort_file import counts_in_order, describe_cells, in_order, names_of, write_cohort
 from _job import InputError, job
 from _release import RELEASES, current, point, prune, settle, staging
 
@@ -63,8 +63,8 @@ def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Pat
     samples = pd.read_csv(paths.samples, sep="\t", dtype={"sample": str, "donor": str})
     clusters = dict(zip(resolutions, map(pd.read_parquet, paths.clusters), strict=True))
     obs = describe_cells(cells, samples, clusters)
-    tables = {key: pd.read_parquet(getattr(paths, name)) for key, name in EMBEDDINGS.items()}
-    obsm = {key: in_order(table, obs.index).to_numpy(dtype=np.float32) for key, table in tables.items()}
+    tables = ((key, pd.read_parquet(getattr(paths, name))) for key, name in EMBEDDINGS.items())
+    obsm = ((key, in_order(table, obs.index).to_numpy(dtype=np.float32)) for key, table in tables)
     genes = pd.read_parquet(paths.genes)
     var = genes[["symbol"]].rename(columns={"symbol": "feature_name"}).astype(object)
     var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
@@ -87,7 +87,7 @@ def rows(path: Path) -> int | None:
         return len(pd.read_csv(path, **TEXT))
     if path.suffix == ".h5ad":
         with h5py.File(path) as file:
-            return len(file["obs"][file["obs"].attrs["_index"]])
+            return len(names_of(file))
     return None
 
 
@@ -133,8 +133,10 @@ def faults(program: Path, folder: Path) -> str:
     return (done.stderr or f"exit code {done.returncode}") if done.returncode else ""
 
 
-def build(folder: Path, paths: object, params: object, release_id) -> str:
+def build(folder: Path, paths: object, params: object) -> str:
     """Fill an empty folder with a release and return its id."""
+    from verify import release_id
+
     gather(params.files, list(paths.files), folder)
     assemble(paths, params.resolutions, counts=params.counts, target=folder / "cohort.h5ad")
     provenance = json.loads(Path(paths.provenance).read_text())
@@ -152,25 +154,35 @@ def build(folder: Path, paths: object, params: object, release_id) -> str:
     return release
 
 
+def publish(place: Path, paths: object, params: object, program: Path) -> str:
+    """Build a release aside, verify it, give it its name and let v1 lead to it; returns its id.
+
+    place: the folder of v1 and releases; paths, params: named inputs and params of the rule; program:
+    ops/verify.py. Raises RuntimeError when the release has faults, and InputError when a release with the
+    same content is there and was changed.
+    """
+    folder = staging(place)
+    try:
+        release = build(folder, paths, params)
+        if found := faults(program, folder):
+            raise RuntimeError(f"not fit to be published: {found}")
+        final = place / RELEASES / release
+        if final.exists() and faults(program, final):
+            raise InputError(f"{final}: was changed since it was published; remove it and run again")
+        settle(folder, final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    before = current(place)
+    point(place, release)
+    removed = prune(place, params.keep)
+    print(f"publish: release {release}, before it {before}; removed {', '.join(removed) or 'none'}")
+    return release
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         program = Path(snakemake.scriptdir).parent / "ops/verify.py"  # noqa: F821
-        sys.path.insert(0, str(program.parent))
-        from verify import release_id
-
-        publish = Path(snakemake.output.release).parent  # noqa: F821
-        folder, before = staging(publish), current(publish)
-        try:
-            release = build(folder, snakemake.input, snakemake.params, release_id)  # noqa: F821
-            if found := faults(program, folder):
-                raise RuntimeError(f"not fit to be published: {found}")
-            final = publish / RELEASES / release
-            if final.exists() and faults(program, final):
-                raise InputError(f"{final}: was changed since it was published; remove it and run again")
-            settle(folder, final)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        point(publish, release)
-        removed = prune(publish, snakemake.params.keep)  # noqa: F821
+        sys.path.append(str(program.parent))
+        place = Path(snakemake.output.release).parent  # noqa: F821
+        release = publish(place, snakemake.input, snakemake.params, program)  # noqa: F821
         write_json(Path(out.release), {"release": release})
-        print(f"publish: release {release}, before it {before}; removed {', '.join(removed) or 'none'}")

@@ -153,7 +153,7 @@ def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:
         mine, about = contrast_blocks(name, number, tables, params, place)
         blocks |= mine
         contrasts.append(about)
-    values = donor_values(tables["sums"][""], tables["differential"], tables["contrasts"], genes=params.genes)
+    values = donor_values(tables["sums"][""], tables["differential"], tables["differential_samples"], genes=params.genes)
     for number, name in enumerate(tables["differential"]):
         for i, cell_type in enumerate(tables["differential_status"][name]["cell_type"]):
             if cell_type in values[name]:
@@ -234,6 +234,7 @@ def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= FILTERS
     page = environment.get_template("page.html.j2")

@@ -240,7 +240,7 @@ if __name__ == "__main__":
         for name, table in tables.items():
             table.to_csv(getattr(out, name), sep="\t", index=False)
         with open(out.description, "w") as file:
-            json.dump(description, file, indent=1)
+            file.write(json.dumps(description, indent=1) + "\n")
         draw_alphas(summary, scores).savefig(out.alphas, dpi=120, metadata={"Software": None})
         draw_predictions(summary, gaps).savefig(out.figure, dpi=120, metadata={"Software": None})
         report(summary)

@@ -158,7 +158,7 @@ class Tables:
         tables = [self.tested(i) for i in range(len(self.types))]
         used = pd.DataFrame({"sample": self.samples, "used": True, "reason": "", "size_factor": 2.0})
         for kind, suffix, made in (
-            ("contrasts", "tsv", [used] * len(self.types)),
+            ("differential_samples", "tsv", [used] * len(self.types)),
             ("differential", "parquet", tables),
             ("differential_status", "tsv", [self.status(name, i, t) for i, t in enumerate(tables)]),
         ):

@@ -36,7 +36,7 @@ def tiny_copy(folder):
     for part in OPERATOR:
         if (ROOT / part).is_dir():
             left_out = shutil.ignore_patterns("__pycache__", "work")
-            shutil.copytree(ROOT / part, folder / part, ignore=left_out)
+            shutil.copytree(ROOT / part, folder / part, ignore=left_out, dirs_exist_ok=True)
         else:
             shutil.copy2(ROOT / part, folder / part)
             os.utime(folder / part, (0, 0))  # older than the environment, which `make` then leaves alone
