@@ -153,7 +153,8 @@ def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:
         mine, about = contrast_blocks(name, number, tables, params, place)
         blocks |= mine
         contrasts.append(about)
-    values = donor_values(tables["sums"][""], tables["differential"], tables["differential_samples"], genes=params.genes)
+    sums, used = tables["sums"][""], tables["differential_samples"]
+    values = donor_values(sums, tables["differential"], used, genes=params.genes)
     for number, name in enumerate(tables["differential"]):
         for i, cell_type in enumerate(tables["differential_status"][name]["cell_type"]):
             if cell_type in values[name]:
