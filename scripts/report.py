@@ -22,7 +22,16 @@ from _report_prediction import prediction
 from _report_tables import columns_of, pack, read_all, records, squeeze
 from _report_words import costs, failures, headline, losses, strata
 
-SCRIPTS = ["core.js", "cells.js", "genes.js", "prediction.js", "start.js"]
+SCRIPTS = [
+    "core.js",
+    "cells.js",
+    "map.js",
+    "genes.js",
+    "across.js",
+    "prediction.js",
+    "stability.js",
+    "start.js",
+]
 METRICS = ["total_counts", "n_genes_by_counts", "pct_counts_mt", "pct_counts_ribo", "doublet_score"]
 MARKERS = 10  # named per cluster
 FILTERS = {  # of the templates; a missing value is a dash

@@ -22,6 +22,16 @@ from simulated_tables import EVIL, EVIL_GENE, PLANTED, write
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "workflow/report"
+COHORT = [
+    "cells",
+    "samples",
+    "attrition",
+    "cell_types",
+    "genes",
+    "cohort_facts",
+    "clusters_agreement",
+    "markers",
+]
 SIZES = {"types": 3, "genes": 60, "samples": 12, "cells": 600, "terms": 70}
 
 
@@ -368,3 +378,20 @@ def test_methods_say_the_settings(made):
     words["config"]["gsea"]["permutation_num"] = 7777
     assert "7,777 permutations" in report.render(FOLDER, {}, words)
     words["config"]["gsea"]["permutation_num"] = 1000
+
+
+def test_a_run_without_contrast_and_prediction_has_a_page_too(tmp_path):
+    paths, params = write(tmp_path / "in", **SIZES)
+    rest, kept, sources = iter(paths.files), [], []
+    for place in params.files:
+        mine = [next(rest) for _ in (place["joined"] or [None, [None]])[1]]
+        if place["kind"] in COHORT:
+            kept.append(place)
+            sources += mine
+    paths.files, params.files = sources, kept
+    blocks, words = report.gather(paths, params, tmp_path / "none")
+    page = report.render(FOLDER, blocks, words)
+    assert "de-0-0" not in blocks
+    assert 'id="genes"' not in page
+    assert 'id="prediction"' not in page
+    assert 'id="map"' in page

@@ -17,7 +17,11 @@ async function unpack(name) {
 }
 
 function block(name) {
-  if (!unpacked.has(name)) unpacked.set(name, unpack(name).then((json) => (json === null ? null : JSON.parse(json))));
+  if (!unpacked.has(name))
+    unpacked.set(
+      name,
+      unpack(name).then((json) => (json === null ? null : JSON.parse(json))),
+    );
   return unpacked.get(name);
 }
 
@@ -35,12 +39,17 @@ function loadPlotly() {
 }
 
 // --- words ---------------------------------------------------------------------------------------------------
-const text = (value) => String(value ?? "").replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const text = (value) =>
+  String(value ?? "")
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;");
 const short = (value, most = 34) => {
   const all = String(value ?? "");
   return text(all.length > most ? all.slice(0, most - 1) + "…" : all);
 };
-const count = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
+const count = (value) =>
+  value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en");
 function num(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
@@ -50,7 +59,8 @@ function num(value, digits = 3) {
 }
 const words = (value) => String(value).replaceAll("_", " ");
 // A name on an axis: shorter on a phone, with n below it.
-const tick = (label, n = null) => `${short(label, narrow() ? 17 : 32)}${n === null ? "" : `${narrow() ? "<br>" : " "}(n = ${count(n)})`}`;
+const tick = (label, n = null) =>
+  `${short(label, narrow() ? 17 : 32)}${n === null ? "" : `${narrow() ? "<br>" : " "}(n = ${count(n)})`}`;
 const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
 
 // --- themes --------------------------------------------------------------------------------------------------
@@ -64,7 +74,10 @@ function applyTheme() {
   document.documentElement.dataset.theme = dark() ? "dark" : "light";
   const button = $("#theme");
   button.textContent = { auto: "Auto", light: "Light", dark: "Dark" }[theme];
-  button.setAttribute("aria-label", `Colours: ${theme === "auto" ? "as the device" : theme}. Press to change.`);
+  button.setAttribute(
+    "aria-label",
+    `Colours: ${theme === "auto" ? "as the device" : theme}. Press to change.`,
+  );
   for (const name of drawn) draw(name);
 }
 
@@ -73,10 +86,40 @@ const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00
 const BRIGHT = ["#56B4E9", "#E69F00", "#2FC79A", "#E08FBE", "#F0E442", "#FF8A3D", "#8FA8FF", "#B4BCC5"]; // on dark
 function colours(light = false) {
   return !light && dark()
-    ? { palette: BRIGHT, ink: "#e6ebf0", soft: "#a3b0bd", line: "#36414d", paper: "#1a2129", up: "#ff8a3d", down: "#56B4E9", rest: "#5c6875",
-        mark: "#F0E442", none: "#333d48", kept: "#3fb08f", qc: "#E69F00", filter: "#8f9aa6", doublets: "#CC79A7", load: "#56B4E9" }
-    : { palette: PALETTE, ink: "#16202b", soft: "#55616e", line: "#d5dbe1", paper: "#ffffff", up: "#D55E00", down: "#0072B2", rest: "#b4bcc5",
-        mark: "#000000", none: "#c4cbd2", kept: "#009E73", qc: "#E69F00", filter: "#7b8794", doublets: "#CC79A7", load: "#56B4E9" };
+    ? {
+        palette: BRIGHT,
+        ink: "#e6ebf0",
+        soft: "#a3b0bd",
+        line: "#36414d",
+        paper: "#1a2129",
+        up: "#ff8a3d",
+        down: "#56B4E9",
+        rest: "#5c6875",
+        mark: "#F0E442",
+        none: "#333d48",
+        kept: "#3fb08f",
+        qc: "#E69F00",
+        filter: "#8f9aa6",
+        doublets: "#CC79A7",
+        load: "#56B4E9",
+      }
+    : {
+        palette: PALETTE,
+        ink: "#16202b",
+        soft: "#55616e",
+        line: "#d5dbe1",
+        paper: "#ffffff",
+        up: "#D55E00",
+        down: "#0072B2",
+        rest: "#b4bcc5",
+        mark: "#000000",
+        none: "#c4cbd2",
+        kept: "#009E73",
+        qc: "#E69F00",
+        filter: "#7b8794",
+        doublets: "#CC79A7",
+        load: "#56B4E9",
+      };
 }
 
 // --- figures -------------------------------------------------------------------------------------------------
@@ -90,15 +133,33 @@ const plot = (name) => $(`[data-figure="${name}"]`);
 const narrow = () => window.innerWidth < 600;
 
 function dress(layout, c) {
-  const axis = { gridcolor: c.line, linecolor: c.soft, zerolinecolor: c.line, automargin: true, ticks: "outside", tickcolor: c.line };
+  const axis = {
+    gridcolor: c.line,
+    linecolor: c.soft,
+    zerolinecolor: c.line,
+    automargin: true,
+    ticks: "outside",
+    tickcolor: c.line,
+  };
   const full = {
-    margin: { l: 55, r: 15, t: 12, b: 45 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: c.ink, size: 12, family: "system-ui, sans-serif" }, hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" }, colorway: c.palette, autosize: true, dragmode: narrow() ? false : "zoom", ...layout,
+    margin: { l: 55, r: 15, t: 12, b: 45 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: c.ink, size: 12, family: "system-ui, sans-serif" },
+    hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" },
+    colorway: c.palette,
+    autosize: true,
+    dragmode: narrow() ? false : "zoom",
+    ...layout,
   };
   for (const key of Object.keys(layout).filter((k) => /^[xy]axis/.test(k))) {
     const { title, ...rest } = layout[key];
-    full[key] = { ...axis, ...rest, ...(title ? { title: { text: title, standoff: 8, font: { size: 12 } } } : {}) };
+    full[key] = {
+      ...axis,
+      ...rest,
+      ...(title ? { title: { text: title, standoff: 8, font: { size: 12 } } } : {}),
+    };
   }
   return full;
 }
@@ -143,17 +204,28 @@ async function savePng(name) {
   const title = $(`#figure-${name} h4`).textContent;
   const layout = dress(made.layout, c);
   layout.paper_bgcolor = layout.plot_bgcolor = c.paper;
-  layout.title = { text: text([title, made.subtitle].filter(Boolean).join(" – ")), x: 0.02, font: { size: 14 } };
+  layout.title = {
+    text: text([title, made.subtitle].filter(Boolean).join(" – ")),
+    x: 0.02,
+    font: { size: 14 },
+  };
   layout.title.y = 0.99;
   layout.title.yanchor = "top";
   layout.margin = { ...layout.margin, t: layout.margin.t + 35 };
   const place = plot(name);
   const size = { width: Math.max(700, place.clientWidth), height: Math.max(480, place.clientHeight + 40) };
-  const url = await Plotly.toImage({ data: made.data, layout: { ...layout, ...size }, config: CONFIG }, { format: "png", scale: 2, ...size });
+  const url = await Plotly.toImage(
+    { data: made.data, layout: { ...layout, ...size }, config: CONFIG },
+    { format: "png", scale: 2, ...size },
+  );
   save(`${fileName(name, made)}.png`, url);
 }
 
-const fileName = (name, made) => [name, made?.subtitle].filter(Boolean).join("_").replace(/[^A-Za-z0-9.-]+/g, "_");
+const fileName = (name, made) =>
+  [name, made?.subtitle]
+    .filter(Boolean)
+    .join("_")
+    .replace(/[^A-Za-z0-9.-]+/g, "_");
 
 function save(file, url) {
   const link = document.createElement("a");
@@ -189,14 +261,36 @@ function grid(name, columns, rows, { order = [], onDraw = null, page = 10 } = {}
       type: column.kind === "number" ? "num" : "string",
       searchable: column.kind !== "number",
       orderSequence: ["asc", "desc"],
-      render: column.kind === "number"
-        ? (value, type) => (type === "display" ? text((column.show ?? num)(value)) : type === "sort" || type === "type" ? value ?? 1e308 : value)
-        : column.kind === "gene"
-          ? (value, type) => (type === "display" ? `<button type="button" class="gene">${text(value)}</button>` : value ?? "")
-          : (escape.display ? (value, type) => (type === "display" ? escape.display(value ?? "") : value ?? "") : escape),
+      render:
+        column.kind === "number"
+          ? (value, type) =>
+              type === "display"
+                ? text((column.show ?? num)(value))
+                : type === "sort" || type === "type"
+                  ? (value ?? 1e308)
+                  : value
+          : column.kind === "gene"
+            ? (value, type) =>
+                type === "display"
+                  ? `<button type="button" class="gene">${text(value)}</button>`
+                  : (value ?? "")
+            : escape.display
+              ? (value, type) => (type === "display" ? escape.display(value ?? "") : (value ?? ""))
+              : escape,
     })),
-    order, deferRender: true, pageLength: page, lengthMenu: [10, 25, 100], autoWidth: false,
-    drawCallback: onDraw, language: { search: "Search", lengthMenu: "_MENU_ rows a page", info: "_START_ to _END_ of _TOTAL_", infoFiltered: "(of _MAX_)", zeroRecords: "nothing found" },
+    order,
+    deferRender: true,
+    pageLength: page,
+    lengthMenu: [10, 25, 100],
+    autoWidth: false,
+    drawCallback: onDraw,
+    language: {
+      search: "Search",
+      lengthMenu: "_MENU_ rows a page",
+      info: "_START_ to _END_ of _TOTAL_",
+      infoFiltered: "(of _MAX_)",
+      zeroRecords: "nothing found",
+    },
   });
   return grids[name];
 }
