@@ -26,13 +26,14 @@ def losses(attrition: pd.DataFrame) -> dict:
 
 
 def strata(attrition: pd.DataFrame) -> list[dict]:
-    """Share of cells kept in each level of each stratum, and the gap between its extremes in points."""
+    """Share of cells kept in each level of each stratum, and the extremes of the known levels."""
     found = []
     rest = attrition[attrition["stratum"] != "all"]
     for name, part in rest.groupby("stratum", sort=False):
         cells = part.groupby(["level", "step"], sort=False)["cells"].sum().unstack(fill_value=0)
         cells = cells[cells["input"] > 0]
         share = 100 * cells["kept"] / cells["input"]
+        known = share.drop("", errors="ignore") if len(share) > 1 else share
         levels = [
             {"level": level or "unknown", "input": int(row["input"]), "kept": int(row["kept"])}
             for level, row in cells.iterrows()
@@ -47,8 +48,8 @@ def strata(attrition: pd.DataFrame) -> list[dict]:
                 "stratum": name,
                 "levels": levels,
                 "steps": steps,
-                "lowest": (share.idxmin(), float(share.min())),
-                "highest": (share.idxmax(), float(share.max())),
+                "lowest": (known.idxmin(), float(known.min())),
+                "highest": (known.idxmax(), float(known.max())),
             }
         )
     return found

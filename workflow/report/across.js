@@ -7,7 +7,10 @@ const across = async () => ({
 
 figures.significant = async (c) => {
   const { contrast } = await across();
-  const y = contrast.status.map((row) => tick(row.label, row.samples_used));
+  const y = ticks(
+    contrast.status.map((row) => row.label),
+    contrast.status.map((row) => row.samples_used),
+  );
   const bar = (name, key, color) => ({
     type: "bar",
     orientation: "h",
@@ -42,8 +45,8 @@ figures.significant = async (c) => {
 figures.heatmap = async (c) => {
   const { contrast, heatmap, all } = await across();
   if (!heatmap) return { none: "No gene is significant over all tests of this contrast." };
-  const x = heatmap.types.map((type) => tick(type)),
-    y = heatmap.genes.map((gene) => short(gene, narrow() ? 12 : 24));
+  const x = ticks(heatmap.types),
+    y = ticks(heatmap.genes, null, narrow() ? 12 : 24);
   const flat = heatmap.values
     .flat()
     .filter((v) => v !== null)
@@ -145,6 +148,7 @@ const ODDS = { tickvals: ODDS_TICKS, ticktext: ODDS_TICKS.map(String) };
 figures.composition = async (c) => {
   const { contrast, composition, composition_status: status } = await across();
   const rows = composition.cell_type.map((_, i) => i).filter((i) => composition.odds_ratio[i] !== null);
+  const names = ticks(composition.cell_type, composition.samples);
   const columns = Object.keys(composition);
   const table = {
     columns,
@@ -166,7 +170,7 @@ figures.composition = async (c) => {
         mode: "markers",
         name: yes ? "FDR < 0.05" : "FDR not below 0.05",
         x: mine.map((i) => composition.odds_ratio[i]),
-        y: mine.map((i) => tick(composition.cell_type[i], composition.samples[i])),
+        y: mine.map((i) => names[i]),
         error_x: {
           type: "data",
           symmetric: false,
@@ -187,7 +191,7 @@ figures.composition = async (c) => {
       yaxis: {
         type: "category",
         categoryorder: "array",
-        categoryarray: rows.map((i) => tick(composition.cell_type[i], composition.samples[i])).reverse(),
+        categoryarray: rows.map((i) => names[i]).reverse(),
       },
       shapes: [
         {

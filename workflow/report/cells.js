@@ -25,7 +25,11 @@ figures.flow = async (c) => {
     });
   }
   rows.push({ label: "kept", left: losses.kept, lost: 0 });
-  const y = rows.map((row) => short(row.label, narrow() ? 24 : 40));
+  const y = ticks(
+    rows.map((row) => row.label),
+    null,
+    narrow() ? 24 : 40,
+  );
   const note = rows.map((row) => (row.lost ? `−${count(row.lost)}` : count(row.left)));
   return {
     data: [
@@ -70,7 +74,7 @@ figures.strata = async (c) => {
   const { strata } = await block("cells");
   if (!strata.length) return { none: "The config counts losses in no stratum." };
   const each = strata[chosen("stratum")];
-  const y = each.levels.map((level) => tick(level.level));
+  const y = ticks(each.levels.map((level) => level.level));
   const share = (step) => each.steps[step].map((n, i) => (100 * n) / each.levels[i].input);
   return {
     data: STEPS.filter((step) => each.steps[step]?.some((n) => n)).map((step) => ({
@@ -117,6 +121,7 @@ function againstCovariate({ x, kind, y, group, names, hover, c }) {
     return {
       type: "scatter",
       mode: "markers",
+      showlegend: name !== null,
       name: name === null ? "" : text(`${name || "missing"} (n = ${rows.length})`),
       x: rows.map((i) => (kind === "categorical" ? levels.indexOf(x[i]) + jitter(i) : x[i])),
       y: rows.map((i) => y[i]),
@@ -149,17 +154,22 @@ function againstCovariate({ x, kind, y, group, names, hover, c }) {
     kind === "categorical"
       ? {
           tickvals: levels.map((_, i) => i),
-          ticktext: levels.map((level) => tick(level, x.filter((v) => v === level).length)),
+          ticktext: ticks(
+            levels,
+            levels.map((level) => x.filter((v) => v === level).length),
+          ),
           range: [-0.6, levels.length - 0.4],
         }
       : {};
   return { data, axis, n: x.filter((v, i) => v !== null && v !== "" && y[i] !== null).length };
 }
 
-function secondCovariate(covariates, first) {
+// A category to colour by: another one than the first, of few levels.
+function secondCovariate(covariates, table, first) {
+  const few = (name) => new Set(table[name]).size <= 6;
   return (
     Object.keys(covariates).find(
-      (name) => covariates[name] === "categorical" && name !== first && name !== "donor_id",
+      (name) => covariates[name] === "categorical" && name !== first && few(name),
     ) ?? null
   );
 }
@@ -168,7 +178,7 @@ figures.kept = async (c) => {
   const [{ kept }, { covariates }] = await Promise.all([block("cells"), block("meta")]);
   const name = Object.keys(covariates)[chosen("covariate")];
   if (!name) return { none: "The config names no covariate." };
-  const second = secondCovariate(covariates, name);
+  const second = secondCovariate(covariates, kept, name);
   const made = againstCovariate({
     x: kept[name],
     kind: covariates[name],

@@ -58,9 +58,27 @@ function num(value, digits = 3) {
   return String(Number(value.toPrecision(digits)));
 }
 const words = (value) => String(value).replaceAll("_", " ");
-// A name on an axis: shorter on a phone, with n below it.
-const tick = (label, n = null) =>
-  `${short(label, narrow() ? 17 : 32)}${n === null ? "" : `${narrow() ? "<br>" : " "}(n = ${count(n)})`}`;
+// Names on an axis, shorter on a phone, with n below. Plotly joins rows of one name, so two labels that are cut to
+// the same start are cut behind what they share, and what is still the same is told apart by invisible spaces.
+function ticks(labels, ns = null, most = narrow() ? 17 : 32) {
+  const cut = labels.map((label) => short(label, most));
+  const alike = (i) => labels.filter((_, k) => cut[k] === cut[i]);
+  const used = new Map();
+  return labels.map((label, i) => {
+    let name = cut[i];
+    const same = alike(i);
+    if (new Set(same).size > 1) {
+      let shared = 0;
+      while (same.every((other) => other[shared] === same[0][shared])) shared++;
+      const from = Math.max(0, same[0].lastIndexOf(" ", shared));
+      name = short(`${label.slice(0, 4)}…${label.slice(from).trim()}`, most);
+    }
+    const times = used.get(name) ?? 0;
+    used.set(name, times + 1);
+    const n = ns === null ? "" : `${narrow() ? "<br>" : " "}(n = ${count(ns[i])})`;
+    return `${name}${"\u200b".repeat(times)}${n}`;
+  });
+}
 const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
 
 // --- themes --------------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ figures.gene = async (c) => {
   const tested =
     Object.keys(covariates).find((name) => new RegExp(`\\b${name}\\b`).test(contrast.test)) ??
     Object.keys(covariates)[0];
-  const second = secondCovariate(covariates, tested);
+  const second = secondCovariate(covariates, samples, tested);
   const place = values.samples.map((sample) => samples.sample.indexOf(sample));
   const x = place.map((k) => samples[tested][k]),
     group = second && place.map((k) => samples[second][k]);
@@ -333,7 +333,11 @@ figures.sets = async (c) => {
       {
         type: "bar",
         orientation: "h",
-        y: top.map((i) => short(words(sets.term[i]), narrow() ? 22 : 44)),
+        y: ticks(
+          top.map((i) => words(sets.term[i])),
+          null,
+          narrow() ? 22 : 44,
+        ),
         x: top.map((i) => sets.nes[i]),
         showlegend: false,
         marker: {

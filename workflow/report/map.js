@@ -107,7 +107,7 @@ figures.clusters = async (c) => {
       {
         type: "heatmap",
         z: share,
-        x: each.types.map((type) => tick(type)),
+        x: ticks(each.types),
         y: each.clusters.map((name, i) => `${text(name)} (n = ${count(total[i])})`),
         customdata: each.counts,
         colorscale: "Cividis",

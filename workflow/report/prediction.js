@@ -17,7 +17,11 @@ figures.gains = async (c) => {
   const ends = types.flatMap((type) => [0, type.summary.gain_mae_low, type.summary.gain_mae_high]);
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
   const span = [low - 0.05 * (high - low), high + 0.05 * (high - low)];
-  const name = (type) => tick(type.label, type.summary.samples);
+  const names = ticks(
+    types.map((type) => type.label),
+    types.map((type) => type.summary.samples),
+  );
+  const nameOf = (row) => names[types.findIndex((type) => type.cell_type === row.cell_type)];
   return {
     data: [true, false].map((yes) => {
       const mine = types.map((type) => type.summary).filter((row) => row.supported === yes);
@@ -25,7 +29,7 @@ figures.gains = async (c) => {
         type: "scatter",
         mode: "markers",
         name: yes ? "better than baselines and chance" : "not shown to be better",
-        y: mine.map((row) => tick(row.label, row.samples)),
+        y: mine.map(nameOf),
         x: mine.map((row) => row.gain_mae),
         error_x: {
           ...withInterval(
@@ -46,7 +50,7 @@ figures.gains = async (c) => {
     }),
     layout: {
       xaxis: { title: text(`gain in error (${types[0].summary.target})`), range: span },
-      yaxis: { type: "category", categoryorder: "array", categoryarray: types.map(name).reverse() },
+      yaxis: { type: "category", categoryorder: "array", categoryarray: [...names].reverse() },
       showlegend: true,
       shapes: [
         {
