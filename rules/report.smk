@@ -108,6 +108,7 @@ rule report:
         covariates=COVARIATES,
         pool=bool(config["load"]["pool"]),
         gsea_fdr=config["gsea"]["fdr"],
+        synthesis_fdr=config["synthesis"]["fdr"],
         resolutions=RESOLUTIONS,
     script:
         "../scripts/report.py"

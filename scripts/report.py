@@ -138,6 +138,7 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
         ),
         "genes": columns_of(found),
         "all": len(genes),
+        "fdr": params.synthesis_fdr,
         "patterns": genes["pattern"].value_counts().to_dict(),
         "composition": columns_of(tables["composition"][name]),
         "composition_status": records(tables["composition_status"][name])[0],

@@ -368,6 +368,7 @@ def write(folder: Path, **sizes) -> tuple[SimpleNamespace, SimpleNamespace]:
         covariates=COVARIATES,
         pool=True,
         gsea_fdr=0.05,
+        synthesis_fdr=0.05,
         resolutions=["1.0"],
     )
     return paths, params

@@ -43,7 +43,7 @@ figures.significant = async (c) => {
 };
 
 figures.heatmap = async (c) => {
-  const { contrast, heatmap, all } = await across();
+  const { contrast, heatmap, all, fdr } = await across();
   if (!heatmap) return { none: "No gene is significant over all tests of this contrast." };
   const x = ticks(heatmap.types),
     y = ticks(heatmap.genes, null, narrow() ? 12 : 24);
@@ -55,7 +55,7 @@ figures.heatmap = async (c) => {
   const end = flat[Math.floor(0.98 * (flat.length - 1))] || 1;
   const dots = heatmap.padj
     .flatMap((row, i) => row.map((q, k) => [q, i, k]))
-    .filter(([q]) => q !== null && q < 0.05);
+    .filter(([q]) => q !== null && q < fdr);
   return {
     data: [
       {
@@ -103,7 +103,7 @@ figures.heatmap = async (c) => {
     },
     height: 190 + 17 * y.length,
     subtitle: contrast.name,
-    said: `${y.length} of ${count(all)} genes tested anywhere; colours end at ${heatmap.joint ? "" : "±"}${num(end)}, the 98 % quantile.`,
+    said: `${y.length} of ${count(all)} genes tested anywhere; dots: FDR over all tests below ${num(fdr)}; colours end at ${heatmap.joint ? "" : "±"}${num(end)}, the 98 % quantile.`,
     table: {
       columns: ["gene", ...heatmap.types],
       rows: heatmap.genes.map((gene, i) => [gene, ...heatmap.values[i]]),
