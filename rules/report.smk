@@ -10,7 +10,7 @@ REPORTED = [
     "sums",
     "clusters_agreement",
 ]
-REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea", "gsea_status"]
+REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea"]
 REPORTED += [
     "synthesis_effects",
     "synthesis_genes",
@@ -43,7 +43,7 @@ def reported_sources(wildcards):
 
 
 def reported_places(wildcards):
-    """What the sources are, in their order; published_path: all files of the release, for the list of them."""
+    """What the sources are, in their order."""
     return [
         {
             "kind": file["kind"],

@@ -121,15 +121,14 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
     about = {"name": name, **records(status)[0], "joint": bool((status["test"] == "LRT").any())}
     table, types = tables["differential"][name], status["cell_type"].tolist()
     gsea = tables.get("gsea", {}).get(name)
-    blocks, counted = {}, {}
+    blocks = {}
     for i, cell_type in enumerate(types):
         mine = table[table["cell_type"] == cell_type]
         blocks[f"de-{number}-{i}"] = effects(mine, place, joint=about["joint"])
         if gsea is not None:
-            sets, counted[cell_type] = pathways(
-                gsea[gsea["cell_type"] == cell_type], terms=params.terms, fdr=params.gsea_fdr
-            )
-            blocks[f"sets-{number}-{i}"] = sets | {"all": counted[cell_type]}
+            mine = gsea[gsea["cell_type"] == cell_type]
+            sets, tested = pathways(mine, terms=params.terms, fdr=params.gsea_fdr)
+            blocks[f"sets-{number}-{i}"] = sets | {"all": tested}
     genes = tables["synthesis_genes"][name]
     found = genes[genes["pattern"] != "none"]
     blocks[f"across-{number}"] = {
@@ -142,15 +141,9 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
         "patterns": genes["pattern"].value_counts().to_dict(),
         "composition": columns_of(tables["composition"][name]),
         "composition_status": records(tables["composition_status"][name])[0],
-        "significant": columns_of(status[["label", "up", "down", "significant"]]),
     }
     rows = headline(status, gsea, params.gsea_fdr)
-    return blocks, about | {"rows": rows, "gsea": records_or_none(tables.get("gsea_status", {}).get(name))}
-
-
-def records_or_none(table: pd.DataFrame | None) -> list[dict] | None:
-    """The rows of a table that may not be there."""
-    return None if table is None else records(table)
+    return blocks, about | {"rows": rows, "gsea": gsea is not None}
 
 
 def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:
