@@ -43,14 +43,18 @@ predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../su
 
 ##@ Test
 
-test: test-unit ## the whole test suite, but for test-slurm
-	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm
+test: test-unit ## the whole test suite, but for test-slurm and test-browser
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm --ignore tests/browser
 
 test-unit: env ## its fast part, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)
 	$(BIN)/python -m pytest -s --durations 5 tests/slurm
+
+test-browser: env ## the report in Chromium (Debian, root installs it); screenshots in tests/browser/screenshots
+	command -v chromium > /dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; }
+	$(BIN)/python -m pytest -s --durations 5 tests/browser
 
 ##@ Operate
 

@@ -62,9 +62,24 @@ rule differential:
         genes="<results>/differential/{contrast}/{cell_type}.parquet",
         status="<results>/differential/{contrast}/{cell_type}.status.tsv",
         samples="<results>/differential/{contrast}/{cell_type}.samples.tsv",
-        volcano="<results>/differential/{contrast}/{cell_type}.volcano.png",
-        pvalues="<results>/differential/{contrast}/{cell_type}.pvalues.png",
-        dispersions="<results>/differential/{contrast}/{cell_type}.dispersions.png",
+        volcano=report(
+            "<results>/differential/{contrast}/{cell_type}.volcano.png",
+            caption="../workflow/captions/volcano.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "volcano"},
+        ),
+        pvalues=report(
+            "<results>/differential/{contrast}/{cell_type}.pvalues.png",
+            caption="../workflow/captions/pvalues.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "p-values"},
+        ),
+        dispersions=report(
+            "<results>/differential/{contrast}/{cell_type}.dispersions.png",
+            caption="../workflow/captions/dispersions.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "dispersions"},
+        ),
     log:
         local("<logs>/differential/{contrast}/{cell_type}.log"),
     benchmark:
@@ -92,7 +107,12 @@ rule synthesis:
     output:
         effects="<results>/synthesis/{contrast}/effects.parquet",
         genes="<results>/synthesis/{contrast}/genes.tsv",
-        heatmap="<results>/synthesis/{contrast}/heatmap.png",
+        heatmap=report(
+            "<results>/synthesis/{contrast}/heatmap.png",
+            caption="../workflow/captions/heatmap.rst",
+            category="Across cell types",
+            labels={"contrast": "{contrast}", "figure": "effects"},
+        ),
     log:
         local("<logs>/synthesis/{contrast}.log"),
     benchmark:
@@ -117,7 +137,12 @@ rule composition:
     output:
         cell_types="<results>/composition/{contrast}/cell_types.tsv",
         status="<results>/composition/{contrast}/status.tsv",
-        figure="<results>/composition/{contrast}/odds_ratios.png",
+        figure=report(
+            "<results>/composition/{contrast}/odds_ratios.png",
+            caption="../workflow/captions/composition.rst",
+            category="Across cell types",
+            labels={"contrast": "{contrast}", "figure": "composition"},
+        ),
     log:
         local("<logs>/composition/{contrast}.log"),
     benchmark:

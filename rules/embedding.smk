@@ -67,7 +67,12 @@ rule layout:
     output:
         umap="<results>/layout/umap.parquet",
         status="<results>/layout/status.tsv",
-        figure="<results>/layout/umap.png",
+        figure=report(
+            "<results>/layout/umap.png",
+            caption="../workflow/captions/umap.rst",
+            category="Map of cells",
+            labels={"figure": "UMAP by cell type"},
+        ),
     log:
         local("<logs>/layout.log"),
     benchmark:

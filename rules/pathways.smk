@@ -10,7 +10,12 @@ rule gsea:
     output:
         terms="<results>/gsea/{contrast}/terms.parquet",
         status="<results>/gsea/{contrast}/status.tsv",
-        figure="<results>/gsea/{contrast}/terms.png",
+        figure=report(
+            "<results>/gsea/{contrast}/terms.png",
+            caption="../workflow/captions/gsea.rst",
+            category="Gene sets",
+            labels={"contrast": "{contrast}", "figure": "gsea"},
+        ),
     log:
         local("<logs>/gsea/{contrast}.log"),
     benchmark:
@@ -37,7 +42,12 @@ rule overrepresentation:
     output:
         terms="<results>/overrepresentation/{contrast}/terms.parquet",
         status="<results>/overrepresentation/{contrast}/status.tsv",
-        figure="<results>/overrepresentation/{contrast}/terms.png",
+        figure=report(
+            "<results>/overrepresentation/{contrast}/terms.png",
+            caption="../workflow/captions/overrepresentation.rst",
+            category="Gene sets",
+            labels={"contrast": "{contrast}", "figure": "overrepresentation"},
+        ),
     log:
         local("<logs>/overrepresentation/{contrast}.log"),
     benchmark:

@@ -76,8 +76,18 @@ rule ridge_summary:
         gaps="<results>/ridge/gaps.tsv",
         models="<results>/ridge/models/coefficients.tsv",
         description="<results>/ridge/models/models.json",
-        alphas="<results>/ridge/alphas.png",
-        figure="<results>/ridge/predictions.png",
+        alphas=report(
+            "<results>/ridge/alphas.png",
+            caption="../workflow/captions/alphas.rst",
+            category="Prediction",
+            labels={"figure": "score over the penalty"},
+        ),
+        figure=report(
+            "<results>/ridge/predictions.png",
+            caption="../workflow/captions/predictions.rst",
+            category="Prediction",
+            labels={"figure": "predicted against observed"},
+        ),
     log:
         local("<logs>/ridge_summary.log"),
     benchmark:

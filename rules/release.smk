@@ -51,7 +51,8 @@ def published_files():
                 types = [{"cell_type": cell_type} for cell_type in tested] if joined else [{}]
                 sources = [f"<results>/{spec['source']}".format(**filled, **each) for each in types]
                 file = {"kind": kind, "path": spec["path"].format(**filled), "sources": sources}
-                files += [file | {"cell_types": tested if joined else None}] if sources else []
+                file |= {"values": filled, "cell_types": tested if joined else None}
+                files += [file] if sources else []
     return files
 
 
@@ -98,7 +99,7 @@ def code_sha256(wildcards):
     """Digest of paths and contents of the code; None when the workflow is not a local folder."""
     if not project():
         return None
-    ends = (".py", ".smk", ".yaml", "Snakefile", "VERSION")
+    ends = (".py", ".smk", ".yaml", ".j2", ".css", ".js", "Snakefile", "VERSION")
     paths = sorted(p for part in CODE for p in (project() / part).rglob("*") if p.name.endswith(ends))
     texts = [f"{path.relative_to(project()).as_posix()}\0{path.read_text()}\0" for path in paths]
     return hashlib.sha256("".join(texts).encode()).hexdigest()

@@ -10,7 +10,12 @@ rule stability:
         tables=list(compared_tables().values()),
     output:
         table="<results>/sweep/stability.tsv",
-        figure="<results>/sweep/stability.png",
+        figure=report(
+            "<results>/sweep/stability.png",
+            caption="../workflow/captions/stability.rst",
+            category="Stability",
+            labels={"figure": "agreement of variants"},
+        ),
     log:
         local("<logs>/stability.log"),
     benchmark:

@@ -149,9 +149,9 @@ CHANGES = {
         "contract was v1, is v2",
     ),
     "a new file": (
-        lambda files, _: files.update(report={"path": "report.html", "rows": "the report"}),
+        lambda files, _: files.update(notes={"path": "notes.html", "rows": "notes"}),
         "addition",
-        "file report: is new",
+        "file notes: is new",
     ),
     "a new column": (
         lambda files, _: files["genes"]["columns"].update(chromosome={"type": "text", "means": "where"}),
@@ -249,7 +249,7 @@ def test_a_changed_contract_needs_another_version(repository):
     repository.write(WITH_REPORT, "1.2.3")
     done = repository.guard()  # what is not committed counts
     assert done.returncode == 1
-    assert done.stdout == "addition: file report: is new\n"
+    assert done.stdout == "addition: file notes: is new\n"
     assert done.stderr == "error: addition changes need workflow/VERSION 1.3.0 or later, it is 1.2.3\n"
     repository.commit()
     assert repository.guard().returncode == 1

@@ -190,5 +190,5 @@ def test_a_run_without_failures_says_so(results):
 def test_no_temporary_or_foreign_format_is_left(results):
     files = [path for path in results.rglob("*") if path.is_file()]
     assert not [path for path in files if path.name.startswith(".")]
-    allowed = {".parquet", ".tsv", ".h5ad", ".json", ".png", ".gmt", ".log", ".md", ".txt", ".jsonl"}
+    allowed = {".parquet", ".tsv", ".h5ad", ".json", ".png", ".gmt", ".log", ".md", ".txt", ".jsonl", ".html"}
     assert {path.suffix for path in files} <= allowed

@@ -1,0 +1,227 @@
+"""What the report says about cells: QC distributions with limits, share kept per sample, maps."""
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+
+# label, unit, logarithmic axis?
+METRICS = {
+    "total_counts": ("Counts per cell", "counts", True),
+    "n_genes_by_counts": ("Genes per cell", "genes", True),
+    "pct_counts_mt": ("Mitochondrial counts", "percent of counts", False),
+    "pct_counts_hb": ("Haemoglobin counts", "percent of counts", False),
+    "pct_counts_ribo": ("Ribosomal counts", "percent of counts", False),
+    "pct_counts_in_top_20_genes": ("Counts in the 20 largest genes", "percent of counts", False),
+    "doublet_score": ("Doublet score", "Scrublet score", False),
+}
+LIMITS = {  # column of the table of limits -> metric
+    "min_counts": "total_counts",
+    "max_counts": "total_counts",
+    "mad_low_counts": "total_counts",
+    "mad_high_counts": "total_counts",
+    "min_genes": "n_genes_by_counts",
+    "max_genes": "n_genes_by_counts",
+    "mad_low_genes": "n_genes_by_counts",
+    "mad_high_genes": "n_genes_by_counts",
+    "max_pct_mt": "pct_counts_mt",
+    "mad_high_mt": "pct_counts_mt",
+    "max_pct_hb": "pct_counts_hb",
+    "max_pct_top_20": "pct_counts_in_top_20_genes",
+}
+BINS = 60
+OUTCOMES = ["kept", "filter", "qc", "doublets"]
+# Okabe & Ito 2008, told apart with any colour vision; then darker and lighter ones
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
+MOST_COLOURS = 3 * len(PALETTE)
+SHOWN_LEVELS = 30  # in a legend
+
+
+def histograms(cells: pd.DataFrame, limits: pd.DataFrame, doublets: pd.DataFrame) -> list[dict]:
+    """Cells per bin of each metric, kept and dropped by each step, with the limits that held.
+
+    cells: cells.parquet; limits: one row per sample; doublets: one row per group. A limit that is the same
+    in every sample has low = high.
+    """
+    outcome = np.where(cells["kept"], "kept", cells["step"].astype(str))
+    found = []
+    for metric, (label, unit, log) in METRICS.items():
+        values = cells[metric].to_numpy(dtype=float)
+        there = np.isfinite(values)
+        if not there.any():
+            continue
+        shown = np.log10(values[there] + 1) if log else values[there]
+        edges = np.histogram_bin_edges(shown, BINS)
+        counts = {name: np.histogram(shown[outcome[there] == name], edges)[0].tolist() for name in OUTCOMES}
+        ranges = limit_ranges(metric, limits, doublets)
+        found.append(
+            {
+                "metric": metric,
+                "label": label,
+                "unit": unit,
+                "log": log,
+                "edges": [float(f"{edge:.6g}") for edge in edges],
+                "counts": counts,
+                "cells": int(there.sum()),
+                "limits": ranges,
+            }
+        )
+    return found
+
+
+def limit_ranges(metric: str, limits: pd.DataFrame, doublets: pd.DataFrame) -> list[dict]:
+    """Name, lowest, median and highest value of each limit on a metric, and in how many samples it held."""
+    columns = {name: limits[name] for name, of in LIMITS.items() if of == metric and name in limits}
+    if metric == "doublet_score":
+        columns = {"threshold": doublets["threshold"]}
+    ranges = []
+    for name, column in columns.items():
+        values = pd.to_numeric(column).dropna()
+        if len(values):
+            low, middle, high = (float(f"{v:.4g}") for v in np.quantile(values, [0, 0.5, 1]))
+            ranges.append({"name": name, "low": low, "median": middle, "high": high, "groups": len(values)})
+    return ranges
+
+
+def kept_by_sample(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples with their covariates, usable cells (that load let in), kept cells and the share kept."""
+    usable = cells[cells["step"].astype(str) != "load"]
+    counted = usable.groupby(usable["sample"].astype(str), observed=True)["kept"].agg(["size", "sum"])
+    table = samples.rename(columns={"cells": "usable", "kept": "sample_kept"})
+    table["kept"] = table["sample"].map(counted["sum"]).fillna(0).astype(int)
+    table["usable"] = table["sample"].map(counted["size"]).fillna(0).astype(int)
+    return table.assign(share=table["kept"] / table["usable"].where(table["usable"] > 0))
+
+
+def varies(values: pd.Series) -> bool:
+    """Whether there are two values."""
+    return bool((values != values.iloc[0]).any()) if len(values) else False
+
+
+def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
+    """Whether the share of cells kept per sample goes with a covariate.
+
+    Numbers: Spearman's rank correlation; categories: Kruskal-Wallis. Descriptive, samples as units: nothing
+    is corrected for. Returns covariate, kind, samples, statistic, pvalue, and the median share per level.
+    """
+    from scipy.stats import kruskal, spearmanr
+
+    found = []
+    for name, kind in covariates.items():
+        table = kept.dropna(subset=["share"])
+        table = table[table[name].notna() & (table[name].astype(str) != "")]
+        row = {"covariate": name, "samples": len(table), "statistic": None, "pvalue": None, "levels": []}
+        if kind == "categorical":
+            groups = table.groupby(table[name].astype(str))["share"]
+            row |= {"kind": "categorical", "levels": [(k, len(v), float(v.median())) for k, v in groups]}
+            parts = [v.to_numpy() for _, v in groups]
+            possible = len(parts) > 1 and varies(table["share"])
+            test = kruskal(*parts) if possible else None
+        else:
+            row["kind"] = "numeric"
+            possible = len(table) > 2 and varies(table[name]) and varies(table["share"])
+            test = spearmanr(table[name], table["share"]) if possible else None
+        if test is not None:
+            row |= {"statistic": float(test.statistic), "pvalue": float(test.pvalue)}
+        found.append(row)
+    return found
+
+
+def colour(i: int) -> tuple[int, int, int]:
+    """Colour of the i-th level: the palette, then darker, then lighter ones, and again."""
+    base = np.array([int(PALETTE[i % len(PALETTE)][k : k + 2], 16) for k in (1, 3, 5)])
+    shade = i // len(PALETTE) % 3
+    return tuple(int(v) for v in (base, base * 0.6, base * 0.5 + 127)[shade])
+
+
+def paint(points: np.ndarray, codes: np.ndarray, *, pixels: int, seed: int = 0) -> np.ndarray:
+    """Codes of the cells drawn as discs in random order, so that no level lies on top of the others.
+
+    points: (cells, 2) in 0 to 1; codes: 1 to 255, of which 0 is background. Returns (pixels, pixels) uint8.
+    """
+    radius = int(np.clip(round(np.sqrt(0.12 / max(len(points), 1)) * pixels / 2), 0, 4))
+    order = np.random.default_rng(seed).permutation(len(points))
+    place = radius + points[order] * (pixels - 1 - 2 * radius)
+    x, y = np.round(place[:, 0]).astype(int), np.round(pixels - 1 - place[:, 1]).astype(int)
+    drawn = np.zeros(pixels * pixels, dtype=np.int64)
+    rank = np.arange(1, len(points) + 1)
+    for dx in range(-radius, radius + 1):
+        for dy in range(-radius, radius + 1):
+            if dx * dx + dy * dy <= radius * radius + 0.5:
+                # a disc is drawn over those before it as a whole: the highest rank of a pixel stays
+                np.maximum.at(drawn, (y + dy) * pixels + x + dx, rank)
+    image = np.concatenate([[0], codes[order]]).astype(np.uint8)
+    return image[drawn].reshape(pixels, pixels)
+
+
+def png(image: np.ndarray, colours: list[tuple[int, int, int]]) -> str:
+    """An indexed PNG as base64; code 0 is transparent, code i has the colour i - 1."""
+    from PIL import Image
+
+    picture = Image.fromarray(image, mode=None).convert("P")
+    picture.putpalette([0, 0, 0, *(part for each in colours for part in each)])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True, transparency=0)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def viridis() -> list[tuple[int, int, int]]:
+    """254 steps from dark to light."""
+    from matplotlib import colormaps
+
+    table = colormaps["viridis"](np.linspace(0, 1, 254))[:, :3]
+    return [tuple(round(255 * part) for part in row) for row in table]
+
+
+def layer_of_levels(labels: pd.Series, unit: np.ndarray, pixels: int) -> tuple[dict, str]:
+    """Description and PNG of cells coloured by a label, most frequent first; colours may repeat."""
+    counts = labels.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
+    number = labels.map({label: i for i, label in enumerate(counts.index)}).to_numpy()
+    used = min(len(counts), MOST_COLOURS)
+    centres = pd.DataFrame(unit, columns=["x", "y"]).groupby(number).median()
+    levels = [
+        {
+            "label": str(label),
+            "cells": int(counts[label]),
+            "colour": "#{:02x}{:02x}{:02x}".format(*colour(i)),
+            "x": round(float(centres.loc[i, "x"]), 4),
+            "y": round(float(centres.loc[i, "y"]), 4),
+        }
+        for i, label in enumerate(counts.index[:SHOWN_LEVELS])
+    ]
+    about = {"kind": "levels", "levels": levels, "total": len(counts), "repeated": len(counts) > used}
+    image = paint(unit, number % used + 1, pixels=pixels)
+    return about, png(image, [colour(i) for i in range(used)])
+
+
+def layer_of_numbers(values: pd.Series, unit: np.ndarray, pixels: int) -> tuple[dict, str] | None:
+    """Description and PNG of cells coloured by a number from its 1 % to its 99 % quantile."""
+    values = values.to_numpy(dtype=float)
+    there = np.isfinite(values)
+    if not there.any():
+        return None
+    low, high = np.quantile(values[there], [0.01, 0.99])
+    scaled = np.clip((values[there] - low) / ((high - low) or 1), 0, 1)
+    image = paint(unit[there], 1 + np.round(253 * scaled).astype(int), pixels=pixels)
+    about = {"kind": "numbers", "low": float(low), "high": float(high), "cells": int(there.sum())}
+    return about, png(image, viridis())
+
+
+def layers(cells: pd.DataFrame, pixels: int, numeric: list[str]) -> tuple[list[dict], list[str]]:
+    """What the map is coloured by. cells: UMAP1, UMAP2 and a column per colouring, named as shown."""
+    points = cells[["UMAP1", "UMAP2"]].to_numpy(dtype=float)
+    low, span = points.min(axis=0), np.ptp(points, axis=0).max() or 1
+    unit = (points - low) / span + (1 - np.ptp(points, axis=0) / span) / 2
+    found, images = [], []
+    for name in cells.columns.difference(["UMAP1", "UMAP2"], sort=False):
+        column = cells[name]
+        made = (
+            layer_of_numbers(column, unit, pixels)
+            if name in numeric
+            else layer_of_levels(column.astype(object).fillna("missing").astype(str), unit, pixels)
+        )
+        if made:
+            found.append({"name": name, **made[0]})
+            images.append(made[1])
+    return found, images

@@ -1,0 +1,111 @@
+"""Read the tables of a release as the report wants them, and pack what the page carries.
+
+Everything is read as text and then converted as the contract says, so that a donor `007` or a gene `NA` stays
+what it is.
+"""
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+DIGITS = 4  # significant digits of a number in the page
+
+
+def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame | dict | str:
+    """One table, or the facts of a JSON file; numbers and booleans by the contract, covariates by the config.
+
+    An h5ad stays a path: only some of its rows and columns will be read.
+
+    columns: name -> specification with `type`; covariates: name -> numeric, stage or categorical.
+    """
+    if path.endswith(".json"):
+        with open(path) as file:
+            return json.load(file)
+    if path.endswith(".h5ad"):
+        return path
+    if path.endswith(".parquet"):
+        return pd.read_parquet(path)
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    for name in table:
+        kind = columns.get(name, {}).get("type", "").rstrip("?")
+        if kind in ("number", "integer") or (name not in columns and is_number(name, covariates)):
+            table[name] = pd.to_numeric(table[name].replace("", np.nan))
+        elif kind == "boolean":
+            table[name] = table[name] == "True"
+    return table
+
+
+def is_number(name: str, covariates: dict[str, str]) -> bool:
+    """Whether a column is a numeric covariate."""
+    return covariates.get(name) in ("numeric", "stage")
+
+
+def read_all(places: list[dict], sources: list[str], contract: dict, covariates: dict[str, str]) -> dict:
+    """Kind -> key -> table; the key is the contrast or resolution, "" where a kind has one file only.
+
+    places: kind, values (of the wildcards in the published path), joined (name of the wildcard whose tables
+    are joined and become a column, and its values; or None); sources: all files, in the order of places.
+    """
+    rest, tables = iter(sources), {}
+    for place in places:
+        spec = contract["files"][place["kind"]]
+        own = {name: column or contract["columns"][name] for name, column in spec.get("columns", {}).items()}
+        key = next(iter(place["values"].values()), "")
+        if place["joined"] is None:
+            table = read(next(rest), own, covariates)
+        else:
+            name, values = place["joined"]
+            parts = [read(next(rest), own, covariates).assign(**{name: value}) for value in values]
+            table = pd.concat(parts, ignore_index=True)
+        tables.setdefault(place["kind"], {})[key] = table
+    return tables
+
+
+def number(value: object) -> float | int | None:
+    """A number with DIGITS significant digits; None for what is missing or infinite."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{DIGITS}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def numbers(values: Iterable) -> list:
+    """Numbers of a column for JSON; whole numbers stay exact."""
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
+        return values.tolist()
+    return [number(value) for value in values.astype(float).tolist()]
+
+
+def columns_of(table: pd.DataFrame) -> dict[str, list]:
+    """A table as a dict of lists for JSON; a missing text is None."""
+    return {
+        name: numbers(table[name])
+        if pd.api.types.is_numeric_dtype(table[name])
+        else [None if pd.isna(value) else value for value in table[name].astype(object)]
+        for name in table
+    }
+
+
+def records(table: pd.DataFrame) -> list[dict]:
+    """The rows of a table as dicts for a template; a missing value is None."""
+    return [
+        {name: None if pd.isna(value) else value for name, value in row.items()}
+        for row in table.astype(object).to_dict("records")
+    ]
+
+
+def squeeze(data: bytes) -> str:
+    """Base64 of gzip: what the page unpacks by DecompressionStream. The alphabet holds no markup."""
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def pack(value: object) -> str:
+    """A JSON value, squeezed."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return squeeze(text.encode())
