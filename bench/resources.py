@@ -23,7 +23,7 @@ from scipy.optimize import linprog
 RESOURCES = ROOT / "workflow/resources.yaml"
 HEADROOM_MB, HEADROOM_MINUTES = 1.4, 4.0
 SNAKEMAKE_MB = 400  # of a SLURM job: it starts Snakemake twice (docs/operations.md)
-LEAST_MINUTES = 5
+LEAST_MINUTES = 15  # a cold file system can take minutes over the imports alone
 HEAD = """\
 # What a job of each step asks for: mem_mb + mem_mb_per_input_mb x (MB of its inputs), and minutes likewise.
 # Requests grow with the attempt. Fitted by bench/resources.py on {day}, commit {commit}, {cpu}:
@@ -52,6 +52,7 @@ def fit(jobs: pd.DataFrame) -> dict[str, dict[str, float]]:
     for rule, group in jobs.groupby("rule"):
         size = group["input_mb"].to_numpy()
         base, slope = line_above(size, group["peak_mb"].to_numpy())
+        base = max(base, group["peak_mb"].min())  # a smaller input than any measured needs no less
         start, pace = line_above(size, group["wall_s"].to_numpy() / 60)
         models[rule] = {
             "mem_mb": ceil((base * HEADROOM_MB + SNAKEMAKE_MB) / 10) * 10,
