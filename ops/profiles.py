@@ -177,13 +177,17 @@ def build(workflow) -> dict:
 
 
 def beyond_checkpoint(workflow) -> list[str]:
-    """The first output of every rule, of which no plan shows those that wait for the checkpoint."""
+    """The first output of every rule, of which no plan shows those that wait for the checkpoint.
+
+    But for those that are kept out of staging: a path given as a target is staged, and no rule makes it then.
+    """
     config = workflow.globals["config"]
     values = {"cell_type": [ANY], "contrast": [contrast["name"] for contrast in config["contrasts"]]}
     values["alpha"] = [str(alpha) for alpha in config["ridge"]["alpha"]]
     targets = []
     for rule in workflow.rules:
-        if rule.output and rule.wildcard_names <= values.keys():
+        staged = rule.output and "local" not in getattr(rule.output[0], "flags", {})
+        if staged and rule.wildcard_names <= values.keys():
             pattern = workflow.pathvars.apply(query(rule.output[0]))
             names = sorted(rule.wildcard_names)
             targets += [fill(pattern, dict(zip(names, row, strict=True))) for row in rows(values, names)]

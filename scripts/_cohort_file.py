@@ -95,16 +95,27 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
             file.close()
 
 
+def index_type(shards: list[str]) -> type:
+    """Integers that can count all values of the shards; a CSR matrix needs one type for both its indices."""
+    stored = 0
+    for path in shards:
+        with h5py.File(path) as file:
+            stored += len(file["X/data"])
+    return np.int32 if stored < 2**31 else np.int64
+
+
 def write_cohort(
     path: str,
     obs: pd.DataFrame,
     var: pd.DataFrame,
     obsm: Iterator[tuple[str, np.ndarray]],
     blocks: Iterator[sparse.csr_array] | None,
+    index: type = np.int32,
 ) -> None:
     """An h5ad of these cells and genes; without blocks of counts it has no X.
 
-    obsm: name and array of one embedding after the other, so that one is in memory at a time.
+    obsm: name and array of one embedding after the other, so that one is in memory at a time. index: integers
+    that can count the values of all blocks.
     Raises ValueError for a count that float32 cannot hold.
     """
     from anndata.io import write_elem
@@ -118,14 +129,16 @@ def write_cohort(
         for name, values in obsm:
             write_elem(file["obsm"], name, values)
         if blocks is not None:
-            write_counts(file, (len(obs), len(var)), blocks)
+            write_counts(file, (len(obs), len(var)), blocks, index)
 
 
-def write_counts(file: h5py.File, shape: tuple[int, int], blocks: Iterator[sparse.csr_array]) -> None:
+def write_counts(
+    file: h5py.File, shape: tuple[int, int], blocks: Iterator[sparse.csr_array], index: type
+) -> None:
     """X as CSR, block after block; ValueError for a count that float32 cannot hold."""
     x = file.create_group("X")
     x.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
-    for name, dtype in {"data": np.float32, "indices": np.int32}.items():
+    for name, dtype in {"data": np.float32, "indices": index}.items():
         x.create_dataset(name, shape=(0,), maxshape=(None,), dtype=dtype, **STORAGE)
     lengths = [np.zeros(1, dtype=np.int64)]
     for block in blocks:
@@ -136,4 +149,4 @@ def write_counts(file: h5py.File, shape: tuple[int, int], blocks: Iterator[spars
             x[name].resize((end + len(values),))
             x[name][end:] = values
         lengths.append(np.diff(block.indptr).astype(np.int64))
-    x["indptr"] = np.cumsum(np.concatenate(lengths))
+    x["indptr"] = np.cumsum(np.concatenate(lengths)).astype(index)

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from _cohort_file import counts_in_order, describe_cells, in_order, names_of, write_cohort
+from _cohort_file import counts_in_order, describe_cells, in_order, index_type, names_of, write_cohort
 from _job import InputError, job
 from _release import RELEASES, current, point, prune, settle, staging
 
@@ -70,8 +70,9 @@ def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Pat
     var = genes[["symbol"]].rename(columns={"symbol": "feature_name"}).astype(object)
     var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
     columns = cells[["cell", "shard", "kept"]]
-    blocks = counts_in_order(list(paths.shards), columns) if counts else None
-    write_cohort(str(target), obs, var, obsm, blocks)
+    shards = list(paths.shards)
+    blocks = counts_in_order(shards, columns) if counts else None
+    write_cohort(str(target), obs, var, obsm, blocks, index_type(shards))
 
 
 def digest(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def reviewed(tiny_run, tmp_path_factory):
     """A finished run in a repository, on a branch of its own, its release made after the last commit."""
     checkout = tiny_run.clone(tmp_path_factory.mktemp("review") / "scohort")
     (checkout.folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    program = [sys.executable, checkout.folder / "ops/describe_config.py"]  # the tiny config has other values
+    readme = subprocess.run(program, capture_output=True, check=True).stdout
+    (checkout.folder / "config/README.md").write_bytes(readme)
     git(checkout.folder, "init", "-q", "-b", "main")
     git(checkout.folder, "add", "-A")
     git(checkout.folder, "commit", "-qm", "x")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import _cohort_file
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from _cohort_file import counts_in_order, describe_cells, write_cohort
+from _cohort_file import counts_in_order, describe_cells, index_type, write_cohort
 from _failures import InputError
 from _release import current
 from provenance import describe
@@ -84,6 +85,7 @@ def test_cohort_h5ad_is_the_kept_cells_in_input_order(small, small_release):
     assert cohort.X.dtype == np.float32
     assert sparse.issparse(cohort.X)
     assert cohort.X.has_sorted_indices
+    assert cohort.X.indptr.dtype == cohort.X.indices.dtype  # numba, in scanpy, refuses anything else
     shards = [ad.read_h5ad(path) for path in paths.shards]
     for cell in ("cell01", "cell02", "cell42"):  # of both shards
         own = next(shard for shard in shards if cell in shard.obs_names)
@@ -148,6 +150,21 @@ def test_clusters_are_in_the_order_of_their_numbers(small):
     obs = describe_cells(cells, samples, {"1.0": clusters})
     assert list(obs["leiden_1.0"].cat.categories) == ["2", "10"]
     assert obs.loc[clusters["cell"].iloc[1], "leiden_1.0"] == "10"
+
+
+def test_indices_are_of_one_type_that_can_count_all_values(tmp_path):
+    """Above 2^31 values a CSR matrix needs long indices: OneK1K has about half of that."""
+    with h5py.File(tmp_path / "shard.h5ad", "w") as file:
+        file.create_dataset("X/data", shape=(2**30,), chunks=(2**20,), dtype=np.int8)  # takes no space
+    assert index_type([tmp_path / "shard.h5ad"]) is np.int32
+    assert index_type([tmp_path / "shard.h5ad"] * 2) is np.int64
+    obs, var = pd.DataFrame(index=["a"], dtype=object), pd.DataFrame(index=["g"], dtype=object)
+    block = sparse.csr_array(np.array([[3]]))
+    for index in (np.int32, np.int64):
+        path = tmp_path / f"{index.__name__}.h5ad"
+        write_cohort(str(path), obs, var, iter([]), iter([block]), index)
+        with h5py.File(path) as file:
+            assert file["X/indptr"].dtype == file["X/indices"].dtype == index
 
 
 def test_a_count_that_float32_cannot_hold_is_refused(tmp_path):
