@@ -80,7 +80,8 @@ def test_it_runs_from_any_folder_of_the_project(project):
     below.mkdir()
     assert confirm(below, program="../ops/confirm.py").returncode == 0
     command = ["make", "-f", "../Makefile", "confirm", "ARGS=env verify run"]
-    done = subprocess.run(command, cwd=below, capture_output=True, text=True, check=False)
+    environment = os.environ | {"TMPDIR": str(project.parent)}
+    done = subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True, check=False)
     assert "make verify ended with status 2" in done.stderr  # in the order asked for: nothing is there yet
 
 

@@ -30,6 +30,7 @@ COHORTS = {
         "cohort": {"path": "data/old.h5ad"},
         "load": {"shards": 2},
         "filter": SMALL["filter"] | {"min_cells_per_type": 60},
+        "pseudobulk": {"min_cells": 2, "min_samples": 8},
         "contrasts": [AGE | {"name": "years", "unit": 1}],
     },
 }
