@@ -24,10 +24,10 @@ rule provenance:
     params:
         glue("provenance"),
         workflow_version=workflow_file("../workflow/VERSION").strip(),
-        commit=commit,
-        dirty=dirty,
-        code_sha256=code_sha256,
-        lock_sha256=lock_sha256,
+        commit=commit(),
+        dirty=dirty(),
+        code_sha256=code_sha256(),
+        lock_sha256=lock_sha256(),
         packages={name: metadata.version(name) for name in PACKAGES},
         config=published_config(),
     script:

@@ -26,9 +26,10 @@ os.environ.setdefault("SCOHORT_PROFILE", profile())
 
 
 def published_config():
-    """The config, without what changes no published file."""
+    """The config, without what changes no published file, in one order: an overlay puts its keys in front."""
     chosen = {section: config[section] for section in config if section not in UNPUBLISHED}
-    return chosen | {"publish": {"counts": config["publish"]["counts"]}}
+    chosen |= {"publish": {"counts": config["publish"]["counts"]}}
+    return json.loads(json.dumps(chosen, sort_keys=True))
 
 
 def published_files():
@@ -66,10 +67,14 @@ def published_places(wildcards):
     return [{key: file[key] for key in ("kind", "path", "cell_types")} for file in published_files()]
 
 
+# Not workflow.source_path, which gives a copy in a cache, without git and lock.
+SNAKEFILE = workflow.current_basedir.join("../workflow/Snakefile").get_path_or_uri(secret_free=True)
+
+
 @functools.cache
 def project():
     """The folder of this project; None when the workflow is not a local folder."""
-    folder = Path(str(workflow.source_path("../workflow/Snakefile"))).resolve().parent.parent
+    folder = Path(SNAKEFILE).resolve().parent.parent
     return folder if (folder / "rules").is_dir() else None
 
 
@@ -84,18 +89,18 @@ def git(*arguments):
     return None if done.returncode else done.stdout.strip()
 
 
-def commit(wildcards):
+def commit():
     """The commit that is checked out, if this project is a repository."""
     top = git("rev-parse", "--show-toplevel")
     return git("rev-parse", "HEAD") if top and project() and Path(top).resolve() == project() else None
 
 
-def dirty(wildcards):
+def dirty():
     """Whether the code differs from the commit; None without a commit."""
-    return bool(git("status", "--porcelain", "--", *CODE)) if commit(wildcards) else None
+    return bool(git("status", "--porcelain", "--", *CODE)) if commit() else None
 
 
-def code_sha256(wildcards):
+def code_sha256():
     """Digest of paths and contents of the code; None when the workflow is not a local folder."""
     if not project():
         return None
@@ -105,7 +110,7 @@ def code_sha256(wildcards):
     return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
-def lock_sha256(wildcards):
+def lock_sha256():
     """Digest of requirements.lock; None where a copy of the workflow came without it."""
     path = project() / "requirements.lock" if project() else None
     return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
