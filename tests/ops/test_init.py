@@ -79,11 +79,13 @@ def init(folder: Path, *arguments: object, **environment: str) -> subprocess.Com
 
 @pytest.fixture(scope="module")
 def copy(new_tiny, tmp_path_factory):
-    return new_tiny(tmp_path_factory.mktemp("init") / "scohort")
+    """The project with a file of CELLxGENE's kind in it."""
+    copy = new_tiny(tmp_path_factory.mktemp("init") / "scohort")
+    write(copy.folder / "cohort.h5ad", columns_of_cellxgene(), log_x=True)
+    return copy
 
 
 def test_a_cellxgene_file_needs_no_option(copy):
-    write(copy.folder / "cohort.h5ad", columns_of_cellxgene(), log_x=True)
     (copy.folder / "sets.gmt").write_text("one\tsource\tGENE5\tGENE6\n")
     done = init(copy.folder, COHORT="cohort.h5ad")
     assert done.returncode == 0, done.stdout
