@@ -19,17 +19,8 @@ REPORTED += [
     "prediction_summary",
 ]
 REPORTED += ["prediction_scores", "prediction_gaps", "prediction_null"]
-PAGE = [
-    "page.html.j2",
-    "parts.html.j2",
-    "methods.html.j2",
-    "style.css",
-    "core.js",
-    "cells.js",
-    "map.js",
-    "genes.js",
-]
-PAGE += ["across.js", "prediction.js", "stability.js", "start.js", "vendor/dataTables.min.js"]
+PAGE = """page.html.j2 parts.html.j2 methods.html.j2 style.css core.js cells.js map.js genes.js across.js
+    prediction.js stability.js start.js vendor/dataTables.min.js""".split()
 
 
 def reported_files():

@@ -58,12 +58,13 @@ def opened(browser):
         size = {"width": width, "height": 900}
         context = browser.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
         contexts.append(context)
+        context.set_default_timeout(120_000)  # the machine may be busy
         page, heard = context.new_page(), SimpleNamespace(console=[], errors=[], requests=[])
         page.on("console", lambda message: heard.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: heard.errors.append(str(error)))
         page.on("request", lambda request: heard.requests.append(request.url))
         page.goto(file.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=60_000)
+        page.wait_for_selector("html[data-ready]")
         return page, heard
 
     yield open_page
