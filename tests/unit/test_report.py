@@ -358,7 +358,7 @@ def test_every_figure_has_a_drawing_and_every_drawing_a_place():
 
 
 def test_an_edit_to_any_part_of_the_page_draws_it_again():
-    rule = (ROOT / "rules/report.smk").read_text()
+    rule = (ROOT / "rules/reported.smk").read_text()
     watched = set(re.search(r'^PAGE = """(.*?)"""', rule, flags=re.MULTILINE | re.DOTALL)[1].split())
     parts = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
     assert watched == parts - {"vendor/README.md", "vendor/dataTables.LICENSE.txt"}
