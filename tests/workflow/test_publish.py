@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 CONTRACT = yaml.safe_load((ROOT / "workflow/schemas/publish.yaml").read_text())
-PUBLISH = {"provenance": 1, "publish": 1}
+PUBLISH = {"provenance": 1, "report": 1, "publish": 1}
 
 
 def sha256(path):
