@@ -29,7 +29,9 @@ def describe_cells(
     kept = cells[cells["kept"]].drop(columns=[*EMPTY, "shard"]).set_index("cell")
     obs = kept.rename(columns={"donor": "donor_id"})
     covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
-    for name in covariates:
+    for name in covariates.columns.difference(
+        obs.columns, sort=False
+    ):  # a paired design has the donor in both
         obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:

@@ -152,6 +152,15 @@ def test_clusters_are_in_the_order_of_their_numbers(small):
     assert obs.loc[clusters["cell"].iloc[1], "leiden_1.0"] == "10"
 
 
+def test_a_covariate_that_names_the_donor_leaves_the_donors_text(small):
+    """A paired design has the donor among its covariates, and samples.tsv has its numbers as numbers."""
+    paths, _ = small
+    cells = pd.read_parquet(paths.cells)
+    samples = pd.read_csv(paths.samples, sep="\t").assign(donor_id=lambda table: range(len(table)))
+    obs = describe_cells(cells, samples, {})
+    assert list(obs["donor_id"]) == list(cells.loc[cells["kept"], "donor"].astype(str))
+
+
 def test_indices_are_of_one_type_that_can_count_all_values(tmp_path):
     """Above 2^31 values a CSR matrix needs long indices: OneK1K has about half of that."""
     with h5py.File(tmp_path / "shard.h5ad", "w") as file:
