@@ -11,6 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -125,8 +126,14 @@ def test_a_cohort_that_is_cut_off(options):
     assert "get the file again" in fault.remedy
 
 
-def test_more_memory_and_disk_than_there_is(options, monkeypatch):
+def test_more_memory_and_disk_than_there_is(options, monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "cohort_mb", lambda _: 10_000_000)
+    monkeypatch.setattr(doctor, "ROOT", tmp_path / "requests")
+    (tmp_path / "requests/workflow").mkdir(parents=True)
+    asked = dict.fromkeys(["qc", "doublets", "load", "preprocess", "markers", "pseudobulk"], (100, 1))
+    asked["qc"] = 1200, 8
+    models = {step: {"mem_mb": mb, "mem_mb_per_input_mb": more} for step, (mb, more) in asked.items()}
+    (tmp_path / "requests/workflow/resources.yaml").write_text(yaml.safe_dump(models))
     (fault,) = faults(doctor.memory, options)
     # two shards of 5,000,000 MB: 1200 + 8 x 5,000,000
     assert "qc will ask for 40,001,200 MB" in fault.found
