@@ -5,7 +5,7 @@
 `snakemake --generate-unit-tests` copies, for one job of each rule, inputs and outputs from the finished
 results of this folder, which must be up to date; the job runs in a folder that holds config/, these inputs
 and nothing else. So a rule that reads a file that it does not declare fails, unless it names it by its full
-path or it is in config/. Outputs are compared by ops/compare.py. For the demo: results above --max-mb are
+path or it is in config/. Outputs are compared by ops/comparators.py. For the demo: results above --max-mb are
 refused.
 
 Of what Snakemake 9.27 generates this is put right: tests that are there are never renewed (the folder is
@@ -24,7 +24,7 @@ from pathlib import Path
 from drift import Asker, add_question
 
 OPS = Path(__file__).resolve().parent
-COMMON = '''"""Outputs are compared by ops/compare.py."""
+COMMON = '''"""Outputs are compared by ops/comparators.py."""
 import sys
 from pathlib import Path
 
@@ -32,7 +32,7 @@ import pytest
 from generated_common import OutputChecker as Generated
 
 sys.path.insert(0, {ops!r})
-from compare import difference
+from comparators import difference
 
 
 class OutputChecker(Generated):

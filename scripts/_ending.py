@@ -5,8 +5,11 @@ Three sources: what the jobs noted themselves (`*.failures.jsonl`), performance 
 attempts of which neither is there (they ended before their script's main began).
 """
 
+import errno
 import json
+import os
 import re
+import shutil
 import signal
 import sys
 from datetime import UTC, datetime
@@ -23,6 +26,8 @@ ERROR = re.compile(
 FIELD = re.compile(r"^ {4}(log|external_jobid): (.*)$", flags=re.MULTILINE)
 LOG = re.compile(r"(?:^|/)logs/(.*?)\.log")
 
+FULL_BYTES = 2**20  # a disk with less than that free is full
+
 
 def gather(results: Path, since: str, printed: str) -> list[dict]:
     """Every failure of the run, in the order of time; also written to <results>/run/failures.jsonl and .txt.
@@ -38,7 +43,7 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
     for path in sorted(benchmarks.rglob("*.perf.json")):
         record, job = json.loads(path.read_text()), _job(path, benchmarks, ".perf.json")
         if record["status"] == "running" and record["start_time"] >= since:
-            killed = _killed(record, states, results / "logs" / f"{job}.log")
+            killed = _killed(record, states, results, job)
             noted.append(killed)
             jobs[job] = [*jobs.get(job, []), killed]
     for job, errors in _errors(printed, states).items():
@@ -64,13 +69,17 @@ def _job(path: Path, benchmarks: Path, suffix: str) -> str:
     return str(path.relative_to(benchmarks)).removesuffix(suffix)
 
 
-def _killed(record: dict, states: dict[str, str], log: Path) -> dict:
+def _killed(record: dict, states: dict[str, str], results: Path, job: str) -> dict:
     """The failure of a job whose record never went beyond `running`."""
+    log = results / "logs" / f"{job}.log"
     end = log.read_text(errors="replace")[-4000:] if log.exists() else ""
     state = states.get(record.get("slurm_job"), "")
     diagnosis = classify(state=state, text=end)
     if diagnosis.category == "unknown":
-        diagnosis = classify(exit_code=-signal.SIGKILL)
+        # HDF5 can crash as it closes a file on a full disk, which then takes no record either
+        full = shutil.disk_usage(results).free < FULL_BYTES
+        no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        diagnosis = classify(no_space) if full else classify(exit_code=-signal.SIGKILL)
     said = f"{diagnosis.evidence}: no word after {record['end_time']}, with {record['peak_rss_mb']} MB"
     return _failure(record["task_name"], record["wildcards"], diagnosis, said) | {
         "attempt": record["attempt"],

@@ -115,6 +115,15 @@ Error in rule load:
 """
 
 
+def test_a_job_that_died_on_a_full_disk_is_told_so(tmp_path, monkeypatch):
+    """HDF5 can crash there, with neither log nor record."""
+    monkeypatch.setattr(_ending, "FULL_BYTES", 2**62)
+    put(tmp_path, "cells.perf.json", json.dumps(KILLED))
+    (failure,) = _ending.gather(tmp_path, SINCE, "")
+    assert failure["category"] == "configuration"
+    assert "No space left on device" in failure["evidence"]
+
+
 def test_every_attempt_counts_also_one_that_was_killed_before_it_began(tmp_path):
     second = NOTED | {"attempt": 2, "timestamp": "2099-11-21T06:10:00+00:00"}
     put(tmp_path, "load.failures.jsonl", json.dumps(second) + "\n")

@@ -13,7 +13,7 @@ from matplotlib.image import imsave
 from scipy import sparse
 
 ROOT = Path(__file__).parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("compare", ROOT / "ops/compare.py")
+SPEC = importlib.util.spec_from_file_location("comparators", ROOT / "ops/comparators.py")
 compare = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(compare)
 

@@ -1,4 +1,4 @@
-"""Do two files hold the same? What differs, in one line: `python ops/compare.py EXPECTED FOUND`.
+"""Do two files hold the same? What differs, in one line: `python ops/comparators.py EXPECTED FOUND`.
 
 The same bytes are the same. Otherwise h5ad by every dataset and attribute, parquet by schema and values, JSON
 without the keys of VOLATILE, PNG by pixels, each exactly; other files only by their bytes. Bytes that differ
