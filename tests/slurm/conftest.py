@@ -107,10 +107,14 @@ class Run(whole_runs.Checkout):
         return [json.loads(path.read_text()) for path in found]
 
     def answers(self) -> dict[str, bytes]:
-        """Every file that answers something, by its path: no logs, records of cost or of failures."""
+        """Every file that answers something, by its path: no logs, no records of cost or failures.
+
+        The report shows costs, and a release holds it; publish/release.json has the digest of the rest.
+        """
         results = self.folder / "results"
         files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
-        beside = {"logs", "benchmarks", "run"}
+        files = [path for path in files if path.parts[:2] != ("publish", "releases")]
+        beside = {"logs", "benchmarks", "run", "report"}
         return {str(path): (results / path).read_bytes() for path in files if path.parts[0] not in beside}
 
 

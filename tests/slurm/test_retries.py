@@ -66,8 +66,9 @@ def test_a_mistake_is_submitted_again_but_not_run_again(cluster, ended):
     print(f"seconds of the three attempts: {list(jobs['seconds'])}")
     log = (ended.folder / "results/logs/mistaken.log").read_text()
     assert log.startswith("not tried again, the outcome would be the same: InputError: planted")
-    (failure,) = map(json.loads, (ended.folder / "results/run/failures.jsonl").read_text().splitlines())
-    assert (failure["task_name"], failure["category"]) == ("mistaken", "configuration")
+    lines = (ended.folder / "results/run/failures.jsonl").read_text().splitlines()
+    (failure,) = [told for told in map(json.loads, lines) if told["task_name"] == "mistaken"]
+    assert failure["category"] == "configuration"
     assert not (ended.folder / "results/mistaken.txt").exists()
 
 
