@@ -104,7 +104,11 @@ class Runs:
     def stop(self, run, blow):
         """Stop Snakemake and everything that it started."""
         os.killpg(run.pid, blow)
-        run.wait(120)
+        try:
+            run.wait(60)
+        except subprocess.TimeoutExpired:  # Snakemake's handler of SIGTERM can wait for a lock that it holds
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait(60)
         self.done.append(f"stop {signal.Signals(blow).name}")
         deadline = time.time() + 60
         while time.time() < deadline and any(_in_session(run.pid)):
