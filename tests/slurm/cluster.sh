@@ -103,10 +103,11 @@ start_accounting() {
     fi
     alive "$ROOT/pid/slurmdbd.pid" slurmdbd > /dev/null || MYSQL_UNIX_PORT=$socket slurmdbd || die slurmdbd
     wait_for 20 slurmdbd sacctmgr -n list cluster
-    # sacctmgr fails when nothing is new
+    # sacctmgr fails when nothing is new; whether all three are there is asked afterwards
     sacctmgr -i add cluster test > /dev/null || true
     sacctmgr -i add account test Description=test Organization=test > /dev/null || true
     sacctmgr -i add user root account=test defaultaccount=test > /dev/null || true
+    [ -n "$(sacctmgr -n list associations cluster=test account=test user=root)" ] || die "sacctmgr: no account test"
 }
 
 node_is_up() { case "$(sinfo -h -n "$1" -o %T | head -1)" in idle | mixed | allocated) ;; *) return 1 ;; esac; }
