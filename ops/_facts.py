@@ -24,7 +24,6 @@ def expected(contract: dict, config: dict, tested: list[str]) -> dict[str, str]:
     values = {
         "contrast": [contrast["name"] for contrast in config["contrasts"]],
         "resolution": [str(value) for value in config["cluster"]["resolution"]],
-        "cell_type": tested,
     }
     there = {
         None: True,
@@ -34,7 +33,7 @@ def expected(contract: dict, config: dict, tested: list[str]) -> dict[str, str]:
     }
     paths = {}
     for kind, spec in contract["files"].items():
-        needs_types = "{cell_type}" in spec.get("source", "")
+        needs_types = "{part}" in spec.get("source", "")
         if there[spec.get("when")] and (tested or not needs_types):
             names = [name for name in values if f"{{{name}}}" in spec["path"]]
             for chosen in itertools.product(*(values[name] for name in names)):

@@ -37,12 +37,12 @@ with neither. `make contract-guard BASE=main` compares contract and version with
 contract without another version fails, a breaking change without the next major number fails.
 
 Files marked with a condition exist when the config asks for them: contrasts; gene_sets (and contrasts);
-prediction (`ridge.target`, and a tested cell type). Joined tables and figures per cell type exist for the
-tested types.
+prediction (`ridge.target`, and a tested cell type). Tables of differential
+expression exist when a cell type is tested.
 
 Formats: TSV is UTF-8 with a header, tabs, no quotes needed, empty where a value is missing, True and False;
 parquet and h5ad have missing values of their own; JSON is UTF-8. `{{contrast}}` is a name of the config,
-`{{resolution}}` a number of it, `{{cell_type}}` an id of `cell_types.tsv`. Type `text?`: may be missing.
+`{{resolution}}` a number of it. Type `text?`: may be missing.
 
 `manifest.json`: contract, workflow_version, release, volatile (files whose size and digest are not part of
 the id), and files: path, schema (the headings below), bytes, sha256, rows (null where there are none).

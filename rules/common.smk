@@ -3,6 +3,7 @@ import ast
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from jsonschema import Draft202012Validator
 wildcard_constraints:
     shard=r"\d+",
     contrast=r"[a-z][a-z0-9_]*",
-    cell_type=r"[a-z0-9_-]+",
+    part=r"\d+",
     resolution=r"[0-9.]+",
     alpha=r"[0-9.e+-]+",
 
@@ -132,13 +133,22 @@ def tested_cell_types():
         return [row["id"] for row in csv.DictReader(table, delimiter="\t") if row["tested"] == "True"]
 
 
+def differential_parts():
+    """Numbers of the jobs of `differential` in a contrast; each tests some of the cell types, in their order."""
+    jobs = math.ceil(len(tested_cell_types()) / config["differential"]["cell_types_per_job"])
+    return [f"{part:02d}" for part in range(jobs)]
+
+
 def differential_tables(wildcards):
-    """The table of each tested cell type, in the order of cell_types.tsv."""
-    return expand(
-        "<results>/differential/{contrast}/{cell_type}.parquet",
-        cell_type=tested_cell_types(),
-        contrast=wildcards.contrast,
-    )
+    """The genes of all tested cell types."""
+    path = f"<results>/differential/{wildcards.contrast}/{{part}}.parquet"
+    return expand(path, part=differential_parts())
+
+
+def differential_status(wildcards):
+    """What was done in each tested cell type."""
+    path = f"<results>/differential/{wildcards.contrast}/{{part}}.status.tsv"
+    return expand(path, part=differential_parts())
 
 
 def embedding(wildcards):

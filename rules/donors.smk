@@ -53,37 +53,19 @@ rule contrasts:
 
 
 rule differential:
-    """Test each gene of one cell type for one contrast with PyDESeq2."""
+    """Test each gene of some cell types for one contrast with PyDESeq2."""
     input:
         sums="<results>/pseudobulk/sums.h5ad",
         cell_types="<results>/pseudobulk/cell_types.tsv",
         contrast="<results>/contrasts/{contrast}.tsv",
     output:
-        genes="<results>/differential/{contrast}/{cell_type}.parquet",
-        status="<results>/differential/{contrast}/{cell_type}.status.tsv",
-        samples="<results>/differential/{contrast}/{cell_type}.samples.tsv",
-        volcano=report(
-            "<results>/differential/{contrast}/{cell_type}.volcano.png",
-            caption="../workflow/captions/volcano.rst",
-            category="Differential expression",
-            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "volcano"},
-        ),
-        pvalues=report(
-            "<results>/differential/{contrast}/{cell_type}.pvalues.png",
-            caption="../workflow/captions/pvalues.rst",
-            category="Differential expression",
-            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "p-values"},
-        ),
-        dispersions=report(
-            "<results>/differential/{contrast}/{cell_type}.dispersions.png",
-            caption="../workflow/captions/dispersions.rst",
-            category="Differential expression",
-            labels={"contrast": "{contrast}", "cell type": "{cell_type}", "figure": "dispersions"},
-        ),
+        genes="<results>/differential/{contrast}/{part}.parquet",
+        status="<results>/differential/{contrast}/{part}.status.tsv",
+        samples="<results>/differential/{contrast}/{part}.samples.tsv",
     log:
-        local("<logs>/differential/{contrast}/{cell_type}.log"),
+        local("<logs>/differential/{contrast}/{part}.log"),
     benchmark:
-        local("<benchmarks>/differential/{contrast}/{cell_type}.tsv")
+        local("<benchmarks>/differential/{contrast}/{part}.tsv")
     threads: 1
     resources:
         mem_mb=mem_mb("differential"),
@@ -94,15 +76,15 @@ rule differential:
         **config["differential"],
         min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
-        cell_type=lambda wildcards: wildcards.cell_type,
     script:
         "../scripts/differential.py"
 
 
 rule synthesis:
-    """Join the tests of one contrast over all cell types: shared and specific genes."""
+    """Join the tests of one contrast over all cell types: shared and specific genes, figures."""
     input:
         genes=differential_tables,
+        status=differential_status,
         cell_types="<results>/pseudobulk/cell_types.tsv",
     output:
         effects="<results>/synthesis/{contrast}/effects.parquet",
@@ -112,6 +94,24 @@ rule synthesis:
             caption="../workflow/captions/heatmap.rst",
             category="Across cell types",
             labels={"contrast": "{contrast}", "figure": "effects"},
+        ),
+        volcano=report(
+            "<results>/synthesis/{contrast}/volcano.png",
+            caption="../workflow/captions/volcano.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "figure": "volcano"},
+        ),
+        pvalues=report(
+            "<results>/synthesis/{contrast}/pvalues.png",
+            caption="../workflow/captions/pvalues.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "figure": "p-values"},
+        ),
+        dispersions=report(
+            "<results>/synthesis/{contrast}/dispersions.png",
+            caption="../workflow/captions/dispersions.rst",
+            category="Differential expression",
+            labels={"contrast": "{contrast}", "figure": "dispersions"},
         ),
     log:
         local("<logs>/synthesis/{contrast}.log"),

@@ -1,4 +1,5 @@
 # What a release consists of and what it says about the run: input functions and params of rules/publish.smk.
+import copy
 import functools
 import itertools
 import subprocess
@@ -12,6 +13,7 @@ CODE = ["workflow", "rules", "scripts"]  # the folders that decide what is compu
 
 # Sections and keys that change no published file: what is published must not change with them.
 UNPUBLISHED = ("pathvars", "retries", "sweep", "stability")
+UNPUBLISHED_KEYS = {"publish": ("keep",), "differential": ("cell_types_per_job",)}
 
 
 def profile():
@@ -27,33 +29,35 @@ os.environ.setdefault("SCOHORT_PROFILE", profile())
 
 def published_config():
     """The config, without what changes no published file, in one order: an overlay puts its keys in front."""
-    chosen = {section: config[section] for section in config if section not in UNPUBLISHED}
-    chosen |= {"publish": {"counts": config["publish"]["counts"]}}
+    chosen = copy.deepcopy({section: config[section] for section in config if section not in UNPUBLISHED})
+    for section, keys in UNPUBLISHED_KEYS.items():
+        for key in keys:
+            del chosen[section][key]
     return json.loads(json.dumps(chosen, sort_keys=True))
 
 
 def published_files():
-    """Kind, path, sources and joined cell types of every file that a release takes over from results."""
-    tested = tested_cell_types()
-    values = {"contrast": list(CONTRASTS), "resolution": RESOLUTIONS, "cell_type": tested}
+    """Kind, path, wildcards and sources of every file that a release takes over from results.
+
+    Several sources are the parts of one table, which are joined.
+    """
+    values = {"contrast": list(CONTRASTS), "resolution": RESOLUTIONS}
     there = {
         None: True,
         "contrasts": CONTRASTS,
         "gene_sets": CONTRASTS and config["gene_sets"],
-        "prediction": config["ridge"]["target"] and tested,
+        "prediction": config["ridge"]["target"] and tested_cell_types(),
     }
     files = []
     for kind, spec in CONTRACT["files"].items():
         if "source" in spec and there[spec.get("when")]:
             names = [name for name in values if f"{{{name}}}" in spec["path"]]
-            joined = "{cell_type}" in spec["source"] and "cell_type" not in names
+            parts = differential_parts() if "{part}" in spec["source"] else [""]
             for chosen in itertools.product(*(values[name] for name in names)):
                 filled = dict(zip(names, chosen))
-                types = [{"cell_type": cell_type} for cell_type in tested] if joined else [{}]
-                sources = [f"<results>/{spec['source']}".format(**filled, **each) for each in types]
+                sources = [f"<results>/{spec['source']}".format(**filled, part=part) for part in parts]
                 file = {"kind": kind, "path": spec["path"].format(**filled), "sources": sources}
-                file |= {"values": filled, "cell_types": tested if joined else None}
-                files += [file] if sources else []
+                files += [file | {"values": filled}] if sources else []
     return files
 
 
@@ -64,7 +68,10 @@ def published_sources(wildcards):
 
 def published_places(wildcards):
     """What becomes of the sources, in their order."""
-    return [{key: file[key] for key in ("kind", "path", "cell_types")} for file in published_files()]
+    return [
+        {"kind": file["kind"], "path": file["path"], "parts": len(file["sources"])}
+        for file in published_files()
+    ]
 
 
 # Not workflow.source_path, which gives a copy in a cache, without git and lock.

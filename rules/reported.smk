@@ -35,11 +35,7 @@ def reported_sources(wildcards):
 def reported_places(wildcards):
     """What the sources are, in their order."""
     return [
-        {
-            "kind": file["kind"],
-            "values": file["values"],
-            "joined": ["cell_type", file["cell_types"]] if file["cell_types"] is not None else None,
-        }
+        {"kind": file["kind"], "values": file["values"], "parts": len(file["sources"])}
         for file in reported_files()
     ]
 

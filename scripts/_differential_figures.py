@@ -1,5 +1,11 @@
-"""Figures of one cell type and contrast, drawn from the table of genes and the status of `differential`."""
+"""Figures of one contrast with a panel per cell type, from the tables and the status of `differential`.
 
+Each takes the tests, (table of genes, status) of every tested cell type, and returns a Figure; a type without
+a tested gene has its reason in its panel.
+"""
+
+import itertools
+import math
 import textwrap
 
 import numpy as np
@@ -8,22 +14,42 @@ import pandas as pd
 COLOURS = {"up": "#b2182b", "down": "#2166ac", "rest": "#bdbdbd", "joint": "#762a83"}
 LABELLED = 10  # genes named in a volcano plot
 BINS = 20  # of the p-value histogram
+COLUMNS = 4  # panels side by side
+
+Tests = list[tuple[pd.DataFrame, dict]]
 
 
-def untested(status: dict):
-    """A figure that says why there is nothing to draw."""
+def panels(tests: Tests, draw):
+    """A panel per test; draw(axes, genes, status) fills one and returns a line for its title."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    text = textwrap.fill(f"not tested: {status['status']}. {status['message']}", 60)
-    figure.text(0.5, 0.5, text, ha="center", va="center")
-    figure.suptitle(title(status), fontsize=10)
+    columns = max(1, min(COLUMNS, math.ceil(math.sqrt(len(tests)))))
+    rows = max(1, math.ceil(len(tests) / columns))
+    figure = Figure(figsize=(5 * columns, 4 * rows + 0.7), layout="constrained")
+    legend = {}
+    for axes, test in itertools.zip_longest(figure.subplots(rows, columns, squeeze=False).flat, tests):
+        if test is None:
+            axes.set_axis_off()
+            continue
+        genes, status = test
+        label = textwrap.shorten(status["label"], 60, placeholder=" …")
+        if genes.empty:
+            axes.set_axis_off()
+            text = textwrap.fill(f"not tested: {status['status']}. {status['message']}", 50)
+            axes.text(0.5, 0.5, text, ha="center", va="center")
+            axes.set_title(label, fontsize=9)
+        else:
+            axes.set_title(f"{label}\n{draw(axes, genes, status)}", fontsize=9)
+            handles, names = axes.get_legend_handles_labels()
+            legend |= dict(zip(names, handles, strict=True))
+    if not tests:
+        figure.text(0.5, 0.5, "no cell type is tested", ha="center", va="center")
+        return figure
+    figure.suptitle(f"{tests[0][1]['contrast']}: {tests[0][1]['design']}", fontsize=10)
+    if legend:
+        look = {"loc": "outside lower center", "ncols": len(legend), "fontsize": 8, "frameon": False}
+        figure.legend(legend.values(), legend.keys(), markerscale=1.5, **look)
     return figure
-
-
-def title(status: dict) -> str:
-    """The cell type and the contrast, on two lines."""
-    return f"{textwrap.shorten(status['label'], 60)}\n{status['contrast']}: {status['design']}"
 
 
 def spread(heights: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
@@ -36,26 +62,23 @@ def spread(heights: np.ndarray, gap: float, low: float, high: float) -> np.ndarr
     return placed
 
 
-def volcano(genes: pd.DataFrame, status: dict):
+def volcano(tests: Tests):
     """Effect against -log10 p of every tested gene, the most significant ones named in the margins."""
-    from matplotlib.figure import Figure
+    return panels(tests, _volcano)
 
-    if genes.empty:
-        return untested(status)
+
+def _volcano(axes, genes, status):
     joint = status["test"] == "LRT"
     drawn = genes.dropna(subset=["pvalue"])
     x = drawn["log2Range" if joint else "log2FoldChange"].to_numpy()
     y = -np.log10(drawn["pvalue"].clip(lower=1e-300).to_numpy())
-    significant = (drawn["padj"] < status["fdr"]).to_numpy()
+    significant = (drawn["padj"] < float(status["fdr"])).to_numpy()
     directed = np.where(x > 0, "up", "down")
     kind = np.where(significant, "joint" if joint else directed, "rest")
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
+    texts = {"rest": f"not at FDR {status['fdr']}", "joint": f"at FDR {status['fdr']}"}
     for name in ("rest", "joint") if joint else ("rest", "up", "down"):
         some = kind == name
-        texts = {"rest": f"not at FDR {status['fdr']:g}:", "joint": f"at FDR {status['fdr']:g}:"}
-        text = f"{texts.get(name, name)} {some.sum():,}"
-        axes.scatter(x[some], y[some], s=8, c=COLOURS[name], linewidths=0, label=text)
+        axes.scatter(x[some], y[some], s=8, c=COLOURS[name], linewidths=0, label=texts.get(name, name))
     reach, top = np.abs(x).max() * 1.05, y.max() * 1.08
     left = -0.05 if joint else -1.45
     axes.set(xlim=(left * reach, 1.45 * reach), ylim=(-0.02 * top, top))
@@ -67,55 +90,45 @@ def volcano(genes: pd.DataFrame, status: dict):
             name = textwrap.shorten(drawn["symbol"].iloc[i], 16, placeholder="…")
             axes.text(end, height, f" {name} ", ha="left" if side > 0 else "right", va="center", fontsize=7)
     axes.axvline(0, color="0.8", lw=0.8, zorder=0)
-    comma = "," if status["unit"] is None else ""
+    comma = "" if status["unit"] else ","
     what = "largest log2 difference between samples" if joint else "log2 fold change"
     axes.set(xlabel=f"{what}{comma} {status['effect']}", ylabel="-log10 p-value")
-    axes.set_title(f"{len(drawn):,} genes, {status['samples_used']} samples", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=1.5)
-    figure.suptitle(title(status), fontsize=10)
-    return figure
+    counts = {name: int((kind == name).sum()) for name in ("up", "down", "joint")}
+    found = f"{counts['joint']:,} at FDR" if joint else f"{counts['up']:,} up, {counts['down']:,} down"
+    return f"{len(drawn):,} genes, {status['samples_used']} samples: {found}"
 
 
-def pvalue_histogram(genes: pd.DataFrame, status: dict):
+def pvalues(tests: Tests):
     """P-values in 20 bins; without any effect all bins would reach the line."""
-    from matplotlib.figure import Figure
+    return panels(tests, _pvalues)
 
-    if genes.empty:
-        return untested(status)
-    pvalues = genes["pvalue"].dropna()
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(pvalues, bins=BINS, range=(0, 1), color="#6baed6", edgecolor="white")
-    axes.axhline(len(pvalues) / BINS, color="0.2", ls="--", label="expected without any effect")
+
+def _pvalues(axes, genes, status):
+    known = genes["pvalue"].dropna()
+    axes.hist(known, bins=BINS, range=(0, 1), color="#6baed6", edgecolor="white")
+    axes.axhline(len(known) / BINS, color="0.2", ls="--", label="expected without any effect")
     axes.set(xlabel="p-value", ylabel="genes", xlim=(0, 1))
-    axes.set_title(f"{len(pvalues):,} genes, {len(genes) - len(pvalues):,} without p-value", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
-    figure.suptitle(title(status), fontsize=10)
-    return figure
+    return f"{len(known):,} genes, {len(genes) - len(known):,} without p-value"
 
 
-def dispersion_plot(genes: pd.DataFrame, status: dict):
+def dispersions(tests: Tests):
     """Dispersion against mean: of each gene alone, final, and the trend that they are shrunk to."""
-    from matplotlib.figure import Figure
+    return panels(tests, _dispersions)
+
+
+def _dispersions(axes, genes, status):
     from matplotlib.ticker import LogLocator
 
-    if genes.empty:
-        return untested(status)
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
     drawn = genes[genes["baseMean"] > 0].sort_values("baseMean")
     mean = drawn["baseMean"]
     floor = 1e-6  # genes without overdispersion are at 1e-8
     alone, final = drawn["dispersion_gene"].clip(lower=floor), drawn["dispersion"].clip(lower=floor)
     axes.scatter(mean, alone, s=6, c="0.6", linewidths=0, label="gene alone")
     axes.scatter(mean, final, s=6, c="#6baed6", linewidths=0, label="final")
-    axes.plot(mean, drawn["dispersion_trend"], c="#b2182b", lw=1.5, label=f"trend ({status['trend']})")
+    axes.plot(mean, drawn["dispersion_trend"], c="#b2182b", lw=1.5, label="trend")
     axes.set(xscale="log", yscale="log", xlabel="mean of normalised counts", ylabel="dispersion")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     at_floor = int((drawn["dispersion_gene"] <= floor).sum())
-    axes.set_title(f"{len(drawn):,} genes, {at_floor:,} alone without overdispersion (at 1e-6)", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, markerscale=2)
-    figure.suptitle(title(status), fontsize=10)
-    return figure
+    return f"{len(drawn):,} genes, {at_floor:,} without overdispersion (at 1e-6); trend {status['trend']}"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from _job import InputError
 from _progress import told
+from _tested import CellType
 
 GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # read of a differential table
 
@@ -66,24 +67,6 @@ def read_gmt(path: str) -> Collection:
     if not sets:
         raise InputError(f"gene_sets: {path} holds no gene set; set gene_sets to GMT files with sets")
     return Collection(Path(path).stem, hashlib.sha256(content).hexdigest(), sets)
-
-
-class CellType(NamedTuple):
-    """The genes of one cell type: a table of rule differential, possibly without a row."""
-
-    cell_type: str
-    label: str
-    genes: pd.DataFrame
-
-
-def read_tested(cell_types: str, tables: list[str]) -> list[CellType]:
-    """The tables of the cell types that pseudobulk/cell_types.tsv has tested, in its order."""
-    types = pd.read_csv(cell_types, sep="\t", dtype=str, keep_default_na=False)
-    types = types[types["tested"] == "True"]
-    return [
-        CellType(row.id, row.label, pd.read_parquet(table))
-        for row, table in zip(types.itertuples(), tables, strict=True)
-    ]
 
 
 def over_cell_types(

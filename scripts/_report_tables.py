@@ -48,20 +48,16 @@ def is_number(name: str, covariates: dict[str, str]) -> bool:
 def read_all(places: list[dict], sources: list[str], contract: dict, covariates: dict[str, str]) -> dict:
     """Kind -> key -> table; the key is the contrast or resolution, "" where a kind has one file only.
 
-    places: kind, values (of the wildcards in the published path), joined (name of the wildcard whose tables
-    are joined and become a column, and its values; or None); sources: all files, in the order of places.
+    places: kind, values (of the wildcards in the published path), parts (files that are one table); sources:
+    all files, in the order of places.
     """
     rest, tables = iter(sources), {}
     for place in places:
         spec = contract["files"][place["kind"]]
         own = {name: column or contract["columns"][name] for name, column in spec.get("columns", {}).items()}
         key = next(iter(place["values"].values()), "")
-        if place["joined"] is None:
-            table = read(next(rest), own, covariates)
-        else:
-            name, values = place["joined"]
-            parts = [read(next(rest), own, covariates).assign(**{name: value}) for value in values]
-            table = pd.concat(parts, ignore_index=True)
+        parts = [read(next(rest), own, covariates) for _ in range(place["parts"])]
+        table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
         tables.setdefault(place["kind"], {})[key] = table
     return tables
 

@@ -61,9 +61,3 @@ def read_types(
             parts = x["data"][stored], x["indices"][stored], indptr - indptr[0]
             counts = csr_array(parts, shape=(stop - start, len(genes)))
             yield counts, table.iloc[start:stop].reset_index(drop=True), genes
-
-
-def read_sums(path: str, cell_type: str) -> tuple[csr_array, pd.DataFrame, pd.DataFrame]:
-    """Rows of one cell type: counts, obs and genes, as read_types yields them."""
-    [sums] = read_types(path, [cell_type])
-    return sums

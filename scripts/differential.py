@@ -1,4 +1,7 @@
-"""Test each gene of one cell type for one contrast: DESeq2's model on the sums of its samples.
+"""Test each gene of some cell types for one contrast: DESeq2's model on the sums of a type's samples.
+
+Each type is tested alone. A job has cell_types_per_job of them, as PyDESeq2 takes longer to import than to
+test a small cohort; what it finds does not depend on that.
 
 Negative binomial model with a log link on raw sums; size factors by the median of ratios ("ratio"), or by
 "poscounts" when every tested gene has a zero (PyDESeq2 would otherwise iterate without end); dispersions
@@ -26,12 +29,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from _contrast import Contrast, settle
-from _design import Design, build, choose_samples, effect
-from _differential_figures import dispersion_plot, pvalue_histogram, volcano
+from _design import Design, build, effect
 from _gene_filter import keep_genes
 from _job import InputError, job
 from _progress import stage
-from _sums import read_obs, read_sums
+from _sums import read_obs, read_types
 from scipy import sparse
 
 COLUMNS = {
@@ -73,7 +75,6 @@ def differential(
     obs: pd.DataFrame,
     contrast: Contrast,
     *,
-    refused: str,
     min_samples: int,
     min_residual_df: int,
     fdr: float,
@@ -85,15 +86,11 @@ def differential(
     """Test one contrast in one table of samples.
 
     counts: (samples, genes) raw counts; genes: gene_id, symbol; obs: (samples) what the design names and,
-    where they apply, `sample` and `reason` (why a sample takes no part); refused: why nothing is to be
-    tested, "" otherwise; gene_filter: settings of keep_genes. When there is a reason not to test, the status
-    has it and the table of genes is empty. Raises InputError as `build` does.
+    where they apply, `sample` and `reason` (why a sample takes no part); gene_filter: settings of keep_genes.
+    When there is a reason not to test, the status has it and the table of genes is empty. Raises InputError
+    as `build` does.
     """
-    if refused:
-        message = "so says pseudobulk/cell_types.tsv"
-        design = Design(choose_samples(obs, contrast), reason=refused, message=message)
-    else:
-        design = build(contrast, obs, min_samples=min_samples, min_residual_df=min_residual_df)
+    design = build(contrast, obs, min_samples=min_samples, min_residual_df=min_residual_df)
     reason, message, tested = design.reason, design.message, np.zeros(len(genes), dtype=bool)
     if not reason:
         used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
@@ -159,64 +156,82 @@ def no_genes() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
-def verdict(cell_types: pd.DataFrame, cell_type: str) -> tuple[str, str]:
-    """Label of a cell type, and why `pseudobulk` does not have it tested ("" if it has).
+def part_of(cell_types: pd.DataFrame, part: int, *, cell_types_per_job: int) -> pd.DataFrame:
+    """Rows of the tested cell types of one job: part 0 has the first ones.
 
-    cell_types: pseudobulk/cell_types.tsv as text. Raises InputError when it lacks the id.
+    cell_types: pseudobulk/cell_types.tsv as text. Raises InputError when there are not so many.
     """
-    row = cell_types[cell_types["id"] == cell_type]
-    if row.empty:
-        has = ", ".join(cell_types["id"])
-        raise InputError(f"cell type {cell_type!r}: pseudobulk/cell_types.tsv has no such id (it has: {has})")
-    return row["label"].iloc[0], row["reason"].iloc[0]
+    tested = cell_types[cell_types["tested"] == "True"]
+    chosen = tested.iloc[part * cell_types_per_job : (part + 1) * cell_types_per_job]
+    if chosen.empty:
+        raise InputError(
+            f"differential: no part {part:02d}; {len(tested)} cell types are tested, {cell_types_per_job} in "
+            "a job (differential.cell_types_per_job)"
+        )
+    return chosen
 
 
-def check_verdict(path: str, cell_type: str, status: dict, *, refused: str) -> None:
+def check_verdict(path: str, cell_type: str, status: dict) -> None:
     """Raise RuntimeError unless rule contrasts came to the same verdict on the design."""
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).set_index("cell_type")
-    expected = refused or table.loc[cell_type, "reason"]
+    expected = table.loc[cell_type, "reason"]
     found = "" if status["status"] in ("tested", "no_genes") else status["status"]
     if found != expected:
         raise RuntimeError(f"{path}: {cell_type} is {expected or 'estimable'!r}, here it is {found!r}")
 
 
+def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of cell types below each other, the id as column cell_type in front; dtypes stay."""
+    named = [table.assign(cell_type=cell_type) for cell_type, table in tables.items()]
+    stacked = pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
+    return stacked[["cell_type", *stacked.columns.drop("cell_type")]].astype({"cell_type": "str"})
+
+
 def summary(status: dict) -> str:
-    """One line of what was found, or why not."""
-    where = f"differential: {status['contrast']} in {status['label']}: "
+    """One line of what was found in a cell type, or why not."""
+    where = f"differential of {status['contrast']} in {status['label']}: "
     if status["status"] != "tested":
         return f"{where}not tested, {status['status']} ({status['message']})"
-    directions = f"{status['up']} up, {status['down']} down"
-    found = f"{status['significant']} genes" if status["test"] == "LRT" else directions
-    found = f"{found}, {status['effect']}"
+    found = f"{found_in(status)}, {status['effect']}"
     genes = f"{status['genes_tested']:,} of {status['genes']:,} genes pass the filter"
     how = f"{status['samples_used']} of {status['samples']} samples, size factors {status['size_factors']}"
     failed = f"{status['not_converged']} genes not converged" if status["not_converged"] else ""
     return "; ".join(filter(None, [where + found, genes, how, failed, status["message"]]))
 
 
+def found_in(status: dict) -> str:
+    """Numbers of significant genes, or the reason why none was tested."""
+    if status["status"] != "tested":
+        return f"not tested ({status['status']})"
+    directions = f"{status['up']} up, {status['down']} down"
+    return f"{status['significant']} genes" if status["test"] == "LRT" else directions
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         params = dict(snakemake.params.items())  # noqa: F821
-        cell_type, contrast = params.pop("cell_type"), params.pop("contrast")
+        sums = snakemake.input.sums  # noqa: F821
         types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
-        label, refused = verdict(types, cell_type)
-        counts, obs, genes = read_sums(snakemake.input.sums, cell_type)  # noqa: F821
-        stage(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
-        result = differential(
-            counts,
-            genes,
-            obs,
-            settle(contrast, read_obs(snakemake.input.sums)),  # noqa: F821
-            refused=refused,
-            threads=snakemake.threads,  # noqa: F821
-            **params,
-        )
-        check_verdict(snakemake.input.contrast, cell_type, result.status, refused=refused)  # noqa: F821
-        status = {"contrast": "", "cell_type": cell_type, "label": label, **result.status}
-        result.genes.to_parquet(out.genes, index=False)
-        pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
-        result.samples.to_csv(out.samples, sep="\t", index=False)
-        figures = {volcano: out.volcano, pvalue_histogram: out.pvalues, dispersion_plot: out.dispersions}
-        for figure, path in figures.items():
-            figure(result.genes, status).savefig(path, dpi=120, metadata={"Software": None})
-        print(summary(status))
+        part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")  # noqa: F821
+        types = part_of(types, part, cell_types_per_job=per_job)
+        contrast = settle(params.pop("contrast"), read_obs(sums))
+        results = {}
+        for (cell_type, label), (counts, obs, genes) in zip(
+            types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
+        ):
+            stage(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
+            try:
+                result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)  # noqa: F821
+                check_verdict(snakemake.input.contrast, cell_type, result.status)  # noqa: F821
+            except Exception as error:
+                error.add_note(f"in cell type {label}")
+                raise
+            head = {"contrast": "", "cell_type": cell_type, "label": label}
+            results[cell_type] = result._replace(status=head | result.status)
+            print(summary(results[cell_type].status), flush=True)
+        stack({name: result.genes for name, result in results.items()}).to_parquet(out.genes, index=False)
+        status = [result.status for result in results.values()]
+        pd.DataFrame(status).to_csv(out.status, sep="\t", index=False)
+        samples = stack({name: result.samples for name, result in results.items()})
+        samples.to_csv(out.samples, sep="\t", index=False)
+        print("differential: " + "; ".join(f"{each['label']} {found_in(each)}" for each in status))

@@ -12,6 +12,7 @@ import anndata as ad
 import harmonypy
 import numpy as np
 import pandas as pd
+from _compiled import compilations_kept
 from _job import InputError, job
 from _progress import stage
 
@@ -60,7 +61,9 @@ def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_
     coordinates: (cells, n); n_neighbors counts the cell itself. Exact up to EXACT_CELLS, then by pynndescent.
     Raises InputError if there are not more cells than neighbours.
     """
-    import scanpy as sc
+    with compilations_kept():
+        import scanpy as sc
+        import umap.umap_  # noqa: F401  so that scanpy finds it imported
 
     if len(cells) <= n_neighbors:
         raise InputError(

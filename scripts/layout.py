@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from _compiled import compilations_kept
 from _graph import read_graph
 from _job import job
 from _progress import INTERVAL_S
@@ -31,7 +32,8 @@ def lay_out(
 
     connectivities: (cells, cells) weights; coordinates: (cells, n) in which the neighbours were found.
     """
-    from umap.umap_ import find_ab_params, simplicial_set_embedding
+    with compilations_kept():
+        from umap.umap_ import find_ab_params, simplicial_set_embedding
 
     a, b = find_ab_params(1.0, min_dist)
 

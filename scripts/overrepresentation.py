@@ -19,9 +19,9 @@ from _gene_sets import (
     over_cell_types,
     rank_symbols,
     read_collections,
-    read_tested,
 )
 from _job import job
+from _tested import read_tested
 
 TERMS = {
     "collection": "str",

@@ -1,12 +1,13 @@
 """Gather what others may rely on into one release, verify it as they would, and switch to it at once.
 
-What is published, from where, is the list in workflow/schemas/publish.yaml. Tables per cell type are joined,
-with the id in front; other files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
+What is published, from where, is the list in workflow/schemas/publish.yaml. Tables in parts are joined; other
+files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
 and, with publish.counts, the counts of the shards. ops/verify.py has to find no fault before the release gets
 its name, which is a digest of its content: the same content is the same release.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -29,33 +30,29 @@ TEXT = {"sep": "\t", "dtype": str, "keep_default_na": False}
 EMBEDDINGS = {"X_pca": "pca", "X_harmony": "harmony", "X_umap": "umap"}
 
 
-def join_tables(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of single cell types below each other, the id as the column cell_type in front."""
-    parts = [table.drop(columns="cell_type", errors="ignore") for table in tables.values()]
-    joined = pd.concat(parts, ignore_index=True)
-    ids = np.repeat(list(tables), [len(table) for table in parts])
-    joined.insert(0, "cell_type", ids.astype(object))
-    return joined
+def join(parts: list[str], target: Path) -> None:
+    """Write the parts of a table below each other, text as it is."""
+    if target.suffix == ".tsv":
+        pd.concat(pd.read_csv(part, **TEXT) for part in parts).to_csv(target, sep="\t", index=False)
+    else:
+        pd.concat(map(pd.read_parquet, parts), ignore_index=True).to_parquet(target, index=False)
 
 
 def gather(files: list[dict], sources: list[str], folder: Path) -> None:
     """Copy or join the sources into their places.
 
-    files: kind, path and cell_types: None for a copy, else the ids of the sources in turn; sources: all of
-    them in one list, in the order of files.
+    files: kind, path and parts, the number of sources that it is made of; sources: all of them in one list,
+    in the order of files.
     """
     rest = iter(sources)
     for file in files:
         target = folder / file["path"]
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file["cell_types"] is None:
-            shutil.copyfile(next(rest), target)
-        elif target.suffix == ".tsv":
-            tables = {name: pd.read_csv(next(rest), **TEXT) for name in file["cell_types"]}
-            join_tables(tables).to_csv(target, sep="\t", index=False)
+        parts = list(itertools.islice(rest, file["parts"]))
+        if len(parts) == 1:
+            shutil.copyfile(parts[0], target)
         else:
-            tables = {name: pd.read_parquet(next(rest)) for name in file["cell_types"]}
-            join_tables(tables).to_parquet(target, index=False)
+            join(parts, target)
 
 
 def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Path) -> None:

@@ -12,13 +12,17 @@ none      significant in no cell type
 
 A contrast that tests several coefficients at once gives a gene a p-value but no fold change: `up` and `down`
 are 0, nothing is `opposite`, and the heatmap shows -log10 p.
+
+Also draws what each test found and how sound it is, a panel per cell type: volcano, p-values, dispersions.
 """
 
 import textwrap
 
 import numpy as np
 import pandas as pd
+from _differential_figures import dispersions, pvalues, volcano
 from _job import job
+from _tested import read_tested
 
 PATTERNS = ["shared", "opposite", "specific", "single", "none"]
 
@@ -149,13 +153,16 @@ def effect(contrast: dict) -> str:
     return ", ".join(filter(None, [per_unit, levels]))
 
 
+def read_status(paths: list[str]) -> dict[str, dict[str, str]]:
+    """Status of each cell type's test, as text."""
+    tables = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in paths]
+    return {row["cell_type"]: row for table in tables for row in table.to_dict("records")}
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
-        types = types[types["tested"] == "True"]
-        names = zip(types["id"], types["label"], strict=True)
-        tables = dict(zip(names, map(pd.read_parquet, snakemake.input.genes), strict=True))  # noqa: F821
-        effects = join(tables)
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
+        effects = join({(each.cell_type, each.label): each.genes for each in tested})
         settings = dict(snakemake.params.items())  # noqa: F821
         contrast, heatmap_genes = settings.pop("contrast"), settings.pop("heatmap_genes")
         genes = summarise(effects, **settings)
@@ -164,7 +171,12 @@ if __name__ == "__main__":
         heatmap = draw(
             effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect(contrast)
         )
-        heatmap.savefig(out.heatmap, dpi=120, metadata={"Software": None})
+        status = read_status(snakemake.input.status)  # noqa: F821
+        tests = [(each.genes, status[each.cell_type]) for each in tested]
+        figures = {out.heatmap: heatmap, out.volcano: volcano(tests)}
+        figures |= {out.pvalues: pvalues(tests), out.dispersions: dispersions(tests)}
+        for path, figure in figures.items():
+            figure.savefig(path, dpi=120, metadata={"Software": None})
         counts = genes["pattern"].value_counts().reindex(PATTERNS, fill_value=0)
         print(
             f"synthesis: {len(effects):,} tests of {len(genes):,} genes; "

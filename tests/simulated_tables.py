@@ -35,8 +35,8 @@ class Tables:
         self.cells, self.terms = cells, terms
         self.places, self.sources = [], []
 
-    def add(self, kind: str, table, suffix: str, *, values=None, joined=None) -> None:
-        """Write one file and note what it is."""
+    def add(self, kind: str, table, suffix: str, *, values=None, first=True) -> None:
+        """Write one file and note what it is; not first: one more part of the table before."""
         path = self.folder / f"{len(self.sources):04d}_{kind}.{suffix}"
         if suffix == "tsv":
             table.to_csv(path, sep="\t", index=False)
@@ -47,13 +47,9 @@ class Tables:
         else:
             table.write_h5ad(path)
         self.sources.append(str(path))
-        if (
-            not self.places
-            or self.places[-1]["kind"] != kind
-            or joined is None
-            or values != self.places[-1]["values"]
-        ):
-            self.places.append({"kind": kind, "values": values or {}, "joined": joined})
+        if first:
+            self.places.append({"kind": kind, "values": values or {}, "parts": 0})
+        self.places[-1]["parts"] += 1
 
     def cohort(self) -> None:
         """Cells, samples and what was lost."""
@@ -154,7 +150,7 @@ class Tables:
 
     def contrast(self, name: str) -> None:
         """Tests of every type, gene sets, synthesis and composition; the planted gene is first in type_0."""
-        values, joined = {"contrast": name}, ["cell_type", self.types]
+        values = {"contrast": name}
         tables = [self.tested(i) for i in range(len(self.types))]
         used = pd.DataFrame({"sample": self.samples, "used": True, "reason": "", "size_factor": 2.0})
         for kind, suffix, made in (
@@ -162,8 +158,9 @@ class Tables:
             ("differential", "parquet", tables),
             ("differential_status", "tsv", [self.status(name, i, t) for i, t in enumerate(tables)]),
         ):
-            for table in made:
-                self.add(kind, table, suffix, values=values, joined=joined)
+            for i, table in enumerate(made):
+                part = table.assign(cell_type=self.types[i])
+                self.add(kind, part, suffix, values=values, first=i == 0)
         self.add("gsea", self.gsea(), "parquet", values=values)
         status = [
             {"cell_type": name, "label": label, "collection": "c"}

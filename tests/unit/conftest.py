@@ -33,7 +33,7 @@ CONFIG = {
     "ridge": {"target": "age"},
     "publish": {"counts": True},
 }
-VALUES = {"contrast": ["age"], "resolution": ["0.5"], "cell_type": TESTED}
+VALUES = {"contrast": ["age"], "resolution": ["0.5"]}
 PIXEL = (  # the smallest PNG
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001"
     "a5f645400000000049454e44ae426082"
@@ -123,7 +123,7 @@ def filled(spec: dict, labels: bool) -> pd.DataFrame:
 
 
 def answers(kind: str, spec: dict, cell_type: str | None) -> pd.DataFrame:
-    """A table of a contrast, a clustering or the prediction; of one cell type for those that are joined."""
+    """A table of a contrast, a clustering or the prediction; of one cell type for those in parts."""
     table = filled(spec, bool(spec.get("labels")))
     if kind == "differential":
         table = pd.DataFrame({name: [table.loc[0, name]] * 3 for name in table})
@@ -133,7 +133,7 @@ def answers(kind: str, spec: dict, cell_type: str | None) -> pd.DataFrame:
     if cell_type is None:
         return table
     one_row = kind in ("differential_status", "differential_samples")
-    return (table.head(1) if one_row else table).drop(columns="cell_type")
+    return (table.head(1) if one_row else table).assign(cell_type=cell_type)
 
 
 def tables_of_cohort(cells: pd.DataFrame, counts: np.ndarray) -> dict[str, pd.DataFrame]:
@@ -183,8 +183,8 @@ def write_source(results: Path, kind: str, spec: dict, chosen: dict) -> Path:
     elif not path.exists() and path.suffix == ".json":
         path.write_text(json.dumps(dict.fromkeys(spec["keys"], 1)) + "\n")
     elif not path.exists():
-        joined = "{cell_type}" in spec["source"]
-        write(path, answers(kind, spec, chosen.get("cell_type") if joined else None))
+        part = chosen.get("part")
+        write(path, answers(kind, spec, TESTED[int(part)] if part else None))
     return path
 
 
@@ -194,12 +194,11 @@ def places(results: Path) -> tuple[list[dict], list[Path]]:
     for kind, spec in CONTRACT["files"].items():
         if "source" in spec:
             names = re.findall(r"{(\w+)}", spec["path"])
-            types = TESTED if "{cell_type}" in spec["source"] and "cell_type" not in names else None
+            parts = [f"{part:02d}" for part in range(len(TESTED))] if "{part}" in spec["source"] else [None]
             for chosen in itertools.product(*(VALUES[name] for name in names)):
                 filling = dict(zip(names, chosen, strict=True))
-                each = [{"cell_type": name} for name in types] if types else [{}]
-                sources += [write_source(results, kind, spec, filling | one) for one in each]
-                files.append({"kind": kind, "path": spec["path"].format(**filling), "cell_types": types})
+                sources += [write_source(results, kind, spec, filling | {"part": part}) for part in parts]
+                files.append({"kind": kind, "path": spec["path"].format(**filling), "parts": len(parts)})
     return files, sources
 
 

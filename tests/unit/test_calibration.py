@@ -27,7 +27,7 @@ GENES = 300
 EFFECTS = np.repeat([0.1, -0.1, 0.2, -0.2, 0.4, -0.4], 10)  # log2 per decade of the first 60 genes
 NONE = np.zeros(0)
 SETTINGS = {
-    "refused": "", "min_samples": 8, "min_residual_df": 3, "gene_filter": "share", "min_count": 10,
+    "min_samples": 8, "min_residual_df": 3, "gene_filter": "share", "min_count": 10,
     "min_count_samples": 0.3, "min_total_count": 15, "large_n": 10, "min_prop": 0.7, "fdr": 0.05,
     "cooks": True, "shrink": False, "threads": 1,
 }  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _job import InputError
+from _tested import read_tested
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -36,7 +37,7 @@ FILTER = {
     "min_prop": 0.7,
 }
 LIMITS = {"min_samples": 2, "min_residual_df": 3}
-SETTINGS = {"refused": "", "fdr": 0.05, "cooks": True, "shrink": False, "threads": 1} | FILTER | LIMITS
+SETTINGS = {"fdr": 0.05, "cooks": True, "shrink": False, "threads": 1} | FILTER | LIMITS
 AGE = {"name": "age", "design": "~ age + sex", "test": "age", "unit": 10}
 STIM = {"name": "stim", "design": "~ condition", "test": "condition", "level": "stim", "reference": "ctrl"}
 
@@ -429,7 +430,6 @@ def test_reasons_not_to_test():
     assert "5 samples for 3 coefficients leave 2" in status["message"]
     assert "differential.min_residual_df is 3" in status["message"]
     assert not_tested(obs, AGE, min_count=10**9)["status"] == "no_genes"
-    assert not_tested(obs, AGE, refused="few_cells_in_type")["status"] == "few_cells_in_type"
 
 
 def test_a_level_that_one_cell_type_lacks_is_a_reason_not_an_error():
@@ -456,7 +456,7 @@ def test_a_missing_reference_matters_only_where_it_gives_the_effect_its_meaning(
 def test_empty_results_have_the_columns_and_types_of_full_ones(tmp_path):
     obs = people()
     counts = counts_of(obs, np.zeros(24))
-    full, empty = run(counts, obs, AGE), run(counts, obs, AGE, refused="too_few_samples")
+    full, empty = run(counts, obs, AGE), run(counts, obs, AGE, min_count=10**9)
     for name, result in (("full", full), ("empty", empty)):
         result.genes.to_parquet(tmp_path / name, index=False)
     full_back, empty_back = pd.read_parquet(tmp_path / "full"), pd.read_parquet(tmp_path / "empty")
@@ -638,12 +638,48 @@ def test_leverage_by_hand():
 # words and figures
 
 
-def test_the_verdict_of_pseudobulk_is_passed_on():
-    types = pd.DataFrame({"id": ["b", "t"], "label": ["B", "T"], "reason": ["", "too_few_samples"]})
-    assert differential.verdict(types, "b") == ("B", "")
-    assert differential.verdict(types, "t") == ("T", "too_few_samples")
-    with pytest.raises(InputError, match=r"cell type 'x': .* no such id \(it has: b, t\)"):
-        differential.verdict(types, "x")
+def test_the_parts_are_the_tested_types_in_their_order():
+    types = pd.DataFrame({"id": list("abcdef"), "tested": ["True", "False", "True", "True", "True", "True"]})
+    parts = [list(differential.part_of(types, part, cell_types_per_job=2)["id"]) for part in range(3)]
+    assert parts == [["a", "c"], ["d", "e"], ["f"]]
+    with pytest.raises(InputError, match=r"no part 03; 5 cell types are tested, 2 in a job"):
+        differential.part_of(types, 3, cell_types_per_job=2)
+
+
+def test_types_are_stacked_without_a_change(tmp_path):
+    """Also when a type has no tested gene: its empty table turns no column into another kind."""
+    obs = people()
+    counts = counts_of(obs, np.zeros(24))
+    full, empty = run(counts, obs, AGE).genes, run(counts, obs, AGE, min_count=10**9).genes
+    stacked = differential.stack({"x": empty, "b": full, "a": full})
+    assert next(iter(stacked)) == "cell_type"
+    assert list(dict.fromkeys(stacked["cell_type"])) == ["b", "a"]
+    for name, part in stacked.groupby("cell_type"):
+        pd.testing.assert_frame_equal(part.drop(columns="cell_type").reset_index(drop=True), full, obj=name)
+    nothing = differential.stack({"x": empty, "y": empty})
+    assert nothing.empty
+    assert nothing.dtypes.equals(stacked.dtypes)
+
+
+def test_what_differential_wrote_is_read_by_cell_type(tmp_path):
+    obs = people()
+    full = run(counts_of(obs, np.zeros(24)), obs, AGE).genes
+    differential.stack({"b": full, "x": full[:0]}).to_parquet(tmp_path / "00.parquet", index=False)
+    differential.stack({"a": full[:7]}).to_parquet(tmp_path / "01.parquet", index=False)
+    types = pd.DataFrame({"id": ["b", "rare", "x", "a"], "label": ["B", "R", "X", "A"]})
+    types["tested"] = ["True", "False", "True", "True"]
+    types.to_csv(tmp_path / "types.tsv", sep="\t", index=False)
+    read = read_tested(tmp_path / "types.tsv", [tmp_path / "00.parquet", tmp_path / "01.parquet"])
+    assert [(each.cell_type, each.label, len(each.genes)) for each in read] == [
+        ("b", "B", len(full)),
+        ("x", "X", 0),
+        ("a", "A", 7),
+    ]
+    pd.testing.assert_frame_equal(read[0].genes, full)
+    pd.testing.assert_frame_equal(read[2].genes, full[:7])
+    types["tested"] = "False"
+    types.to_csv(tmp_path / "types.tsv", sep="\t", index=False)
+    assert read_tested(tmp_path / "types.tsv", []) == []
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=10))
@@ -659,28 +695,32 @@ def test_figures_show_every_gene_or_why_there_is_none(tmp_path):
     counts = counts_of(obs, obs["age"] / 10 * 0.2)
     result = run(counts, obs, AGE)
     status = {**result.status, "label": "T CD4+"}
-    figure = figures.volcano(result.genes, status)
-    axes = figure.axes[0]
+    empty = run(counts, obs, AGE, min_count=10**9)
+    tests = [(result.genes, status), (empty.genes, {**empty.status, "label": "B"})]
+    figure = figures.volcano(tests)
+    axes, nothing = figure.axes
+    assert axes.get_title().startswith("T CD4+\n120 genes, 24 samples: ")
     assert sum(len(points.get_offsets()) for points in axes.collections) == 120
     assert {text.get_text().strip() for text in axes.texts} == set(result.genes["symbol"].iloc[:10])
     assert axes.get_xlabel() == "log2 fold change per 10 of age"
-    histogram = figures.pvalue_histogram(result.genes, status)
-    assert sum(bar.get_height() for bar in histogram.axes[0].patches) == 120
-    assert histogram.axes[0].lines[0].get_ydata()[0] == 6
-    dispersion = figures.dispersion_plot(result.genes, status)
-    assert [len(points.get_offsets()) for points in dispersion.axes[0].collections] == [120, 120]
+    assert "no_genes" in nothing.texts[0].get_text()
+    assert figure.get_suptitle() == "age: ~ age + sex"
+    assert len(figure.legends[0].get_texts()) == 3
+    histogram = figures.pvalues(tests).axes[0]
+    assert sum(bar.get_height() for bar in histogram.patches) == 120
+    assert histogram.lines[0].get_ydata()[0] == 6
+    dispersion = figures.dispersions(tests).axes[0]
+    assert [len(points.get_offsets()) for points in dispersion.collections] == [120, 120]
     curve = {"name": "curve", "design": "~ bs(age, df=3) + sex", "test": "bs(age, df=3)"}
     joint = run(counts, obs, curve)
-    axes = figures.volcano(joint.genes, {**joint.status, "label": "T"}).axes[0]
+    axes = figures.volcano([(joint.genes, {**joint.status, "label": "T"})]).axes[0]
     assert sum(len(points.get_offsets()) for points in axes.collections) == 120
     largest = "largest log2 difference between samples"
     assert axes.get_xlabel() == f"{largest}, any change with bs(age, df=3)"
-    empty = run(counts, obs, AGE, refused="few_cells_in_type")
-    for draw in (figures.volcano, figures.pvalue_histogram, figures.dispersion_plot):
-        figure = draw(empty.genes, {**empty.status, "label": "T"})
-        assert "few_cells_in_type" in figure.texts[0].get_text()
+    for draw in (figures.volcano, figures.pvalues, figures.dispersions):
+        assert draw([]).texts[0].get_text() == "no cell type is tested"
         for name in ("one.png", "two.png"):
-            figure.savefig(tmp_path / name, metadata={"Software": None})
+            draw(tests).savefig(tmp_path / name, metadata={"Software": None})
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 

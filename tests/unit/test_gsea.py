@@ -6,7 +6,8 @@ import gseapy
 import numpy as np
 import pandas as pd
 import pytest
-from _gene_sets import CellType, Collection, over_cell_types, rank_symbols, read_gmt
+from _gene_sets import Collection, over_cell_types, rank_symbols, read_gmt
+from _tested import CellType
 from gsea import (
     choose,
     figure,

@@ -95,7 +95,6 @@ def fitted(case: str, shared_data: Path, contrast: dict) -> differential.Result:
         pd.DataFrame({"gene_id": counts.columns, "symbol": ""}),
         donors,
         settle(contrast, donors),
-        refused="",
         min_samples=8,
         min_residual_df=3,
         gene_filter="share",

@@ -7,7 +7,8 @@ import gseapy
 import numpy as np
 import pandas as pd
 import pytest
-from _gene_sets import CellType, Collection, over_cell_types, rank_symbols
+from _gene_sets import Collection, over_cell_types, rank_symbols
+from _tested import CellType
 from overrepresentation import choose, enrich, figure, gene_lists, overrepresentation
 from scipy import stats
 

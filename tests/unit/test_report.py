@@ -384,7 +384,7 @@ def test_a_run_without_contrast_and_prediction_has_a_page_too(tmp_path):
     paths, params = write(tmp_path / "in", **SIZES)
     rest, kept, sources = iter(paths.files), [], []
     for place in params.files:
-        mine = [next(rest) for _ in (place["joined"] or [None, [None]])[1]]
+        mine = [next(rest) for _ in range(place["parts"])]
         if place["kind"] in COHORT:
             kept.append(place)
             sources += mine

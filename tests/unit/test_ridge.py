@@ -7,7 +7,7 @@ import pytest
 import ridge as step
 from _folds import Split, make_splits, permute, read_tested_types, training_sets
 from _job import InputError
-from _sums import read_sums, read_types
+from _sums import read_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ridge import choose_genes, coefficients, log_expression
@@ -93,7 +93,7 @@ PANDAS = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option:pan
 @pytest.mark.parametrize("labels", [object, "str"])
 def test_rows_are_read_as_anndata_reads_them(tmp_path, labels):
     expected, x = write_sums(tmp_path / "sums.h5ad", labels)
-    counts, obs, genes = read_sums(str(tmp_path / "sums.h5ad"), "b")
+    [(counts, obs, genes)] = read_types(str(tmp_path / "sums.h5ad"), ["b"])
     assert np.array_equal(counts.toarray(), x[2:])
     assert list(obs) == list(expected)
     for name in ("cell_type", "sample", "sex", "cells", "used"):
@@ -101,7 +101,7 @@ def test_rows_are_read_as_anndata_reads_them(tmp_path, labels):
     np.testing.assert_array_equal(obs["age"], expected["age"].iloc[2:])
     assert genes["gene_id"].tolist() == ["g1", "g2", "g3"]
     assert genes["symbol"].tolist() == ["A", "B", ""]
-    counts, obs, _ = read_sums(str(tmp_path / "sums.h5ad"), "a")
+    [(counts, obs, _)] = read_types(str(tmp_path / "sums.h5ad"), ["a"])
     assert counts.toarray().tolist() == [[1, 0, 2], [0, 0, 0]]
     assert obs["sample"].tolist() == ["NA", "0012"]
     assert obs["sex"].tolist() == ["M", ""]
@@ -117,7 +117,7 @@ def test_types_are_read_in_the_order_asked(tmp_path):
 
 def test_a_type_without_rows_is_empty(tmp_path):
     write_sums(tmp_path / "sums.h5ad")
-    counts, obs, genes = read_sums(str(tmp_path / "sums.h5ad"), "c")
+    [(counts, obs, genes)] = read_types(str(tmp_path / "sums.h5ad"), ["c"])
     assert counts.shape == (0, 3)
     assert obs.empty
     assert len(genes) == 3
@@ -126,7 +126,7 @@ def test_a_type_without_rows_is_empty(tmp_path):
 def test_scattered_rows_are_refused(tmp_path):
     write_sums(tmp_path / "scattered.h5ad", order=[0, 2, 1, 3, 4])
     with pytest.raises(ValueError, match="rows of a are not contiguous"):
-        read_sums(str(tmp_path / "scattered.h5ad"), "a")
+        list(read_types(str(tmp_path / "scattered.h5ad"), ["a"]))
 
 
 # ---- expression and genes

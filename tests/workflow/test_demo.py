@@ -91,8 +91,10 @@ def test_dying_and_red_cells_are_dropped(results, cells):
 def test_planted_age_genes_are_found_and_false_ones_are_few(results, tested):
     effects = tsv(results / "simulate/effects.tsv").astype({"log2fc_per_decade": float})
     false, called = 0, 0
+    found = pd.concat(map(pd.read_parquet, sorted((results / "differential/age").glob("*.parquet"))))
+    assert set(found["cell_type"]) == set(tested["id"])
     for row in tested.itertuples():
-        genes = pd.read_parquet(results / f"differential/age/{row.id}.parquet")
+        genes = found[found["cell_type"] == row.id].copy()
         mine = effects[effects["cell_type"] == row.label].set_index("gene_id")["log2fc_per_decade"]
         genes["planted"] = genes["gene_id"].map(mine).fillna(0)
         auroc = roc_auc_score(genes["planted"] != 0, genes["stat"].abs().fillna(0))

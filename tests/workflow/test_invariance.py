@@ -1,8 +1,10 @@
-"""Results do not depend on how many shards hold the cohort, nor on how many threads work on it.
+"""Results do not depend on how many shards hold the cohort, how many jobs or how many threads work on it.
 
-The demo run has two shards and two threads. Tables of cells, genes and sums must be the same bit by bit;
+The demo run has two shards, two threads and several cell types in a job of `differential`; the others have one. Tables of cells, genes and sums must be the same bit by bit;
 components up to their sign and rounding; clusters as sets of cells.
 """
+
+import re
 
 import anndata as ad
 import numpy as np
@@ -31,12 +33,13 @@ def per_shard(results, step):
 
 
 def tables_of(results, step):
-    """Every table of a step, by its path."""
-    return {
-        path.relative_to(results): table(path)
-        for path in sorted((results / step).rglob("*"))
-        if path.suffix in (".parquet", ".tsv")
-    }
+    """Every table of a step, by its path; the parts 00, 01, ... of one are joined."""
+    parts = {}
+    for path in sorted((results / step).rglob("*")):
+        if path.suffix in (".parquet", ".tsv"):
+            name = re.sub(r"^\d\d(?=\.)", "part", path.name)
+            parts.setdefault(path.with_name(name).relative_to(results), []).append(table(path))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ def run_with(base, new_checkout, tmp_path_factory):
     def results(shards, threads):
         if (shards, threads) not in done:
             run = new_checkout(tmp_path_factory.mktemp("invariance") / "scohort")
-            (run.folder / "overlay.yaml").write_text(yaml.safe_dump({"load": {"shards": shards}}))
+            overlay = {"load": {"shards": shards}, "differential": {"cell_types_per_job": 1}}
+            (run.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
             (run.folder / "results/simulate").mkdir(parents=True)
             for file in (base / "simulate").iterdir():
                 (run.folder / "results/simulate" / file.name).hardlink_to(file)
@@ -115,7 +119,11 @@ def test_clusters_are_the_same_cells(base, other):
 
 @pytest.mark.parametrize("step", DONOR_BRANCH)
 def test_answers_of_the_donor_branch_are_the_same(base, run_with, step):
-    left, right = tables_of(base, step), tables_of(run_with(7, 1), step)
+    others = run_with(7, 1)
+    assert len(list((others / "differential").rglob("*.parquet"))) > len(
+        list((base / "differential").rglob("*.parquet"))
+    )
+    left, right = tables_of(base, step), tables_of(others, step)
     assert left.keys() == right.keys() != set()
     for name, values in left.items():
         pd.testing.assert_frame_equal(values, right[name], check_exact=True, obj=str(name))

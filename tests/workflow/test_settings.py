@@ -15,9 +15,15 @@ from snakemake.settings.types import ConfigSettings, ResourceSettings
 ROOT = Path(__file__).parent.parent.parent
 DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text())
-WILDCARDS = SimpleNamespace(shard="00", contrast="age", cell_type="b_cell", alpha="10", resolution="0.5")
+WILDCARDS = SimpleNamespace(shard="00", contrast="age", part="00", alpha="10", resolution="0.5")
 BMI = {"name": "bmi", "column": "bmi", "type": "numeric"}
-WITH_CHECKPOINT = ("answers", "differential_tables", "published_sources", "published_places")
+WITH_CHECKPOINT = (
+    "answers",
+    "differential_tables",
+    "differential_status",
+    "published_sources",
+    "published_places",
+)
 WITH_CHECKPOINT += ("reported_sources", "reported_places", "published_paths")
 OTHER = {  # a valid other value, where adding one to a number will not do
     ("cohort", "path"): {"cohort": {"path": "README.md"}, "gene_sets": []},

@@ -1,0 +1,26 @@
+"""The tables that rule differential wrote for the cell types of one contrast."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+
+class CellType(NamedTuple):
+    """The genes of one cell type that rule differential tested, possibly none."""
+
+    cell_type: str
+    label: str
+    genes: pd.DataFrame
+
+
+def read_tested(cell_types: str, tables: list[str]) -> list[CellType]:
+    """What the cell types that pseudobulk/cell_types.tsv has tested have in the tables, in its order."""
+    types = pd.read_csv(cell_types, sep="\t", dtype=str, keep_default_na=False)
+    types = types[types["tested"] == "True"]
+    genes = pd.concat(map(pd.read_parquet, tables)) if tables else pd.DataFrame(columns=["cell_type"])
+    own = genes.groupby("cell_type").indices
+    genes = genes.drop(columns="cell_type")
+    return [
+        CellType(row.id, row.label, genes.iloc[own.get(row.id, [])].reset_index(drop=True))
+        for row in types.itertuples()
+    ]
