@@ -80,8 +80,8 @@ def _volcano(axes, genes, status):
         some = kind == name
         axes.scatter(x[some], y[some], s=8, c=COLOURS[name], linewidths=0, label=texts.get(name, name))
     reach, top = np.abs(x).max() * 1.05, y.max() * 1.08
-    left = -0.05 if joint else -1.45
-    axes.set(xlim=(left * reach, 1.45 * reach), ylim=(-0.02 * top, top))
+    left = -0.05 if joint else -1.7
+    axes.set(xlim=(left * reach, 1.7 * reach), ylim=(-0.02 * top, top))
     for side in (-1, 1):
         best = np.flatnonzero(np.sign(x[:LABELLED]) == side)[::-1]  # by p-value, so y ascends
         for i, height in zip(best, spread(y[best], 0.055 * top, 0, 0.97 * top), strict=True):
