@@ -36,7 +36,8 @@ CORES = re.compile(r"^Provided cores: (\d+)", flags=re.MULTILINE)
 ADVICE = {
     "planning": "fewer jobs or targets: lower load.shards, shorten a sweep, run one branch (cells_only)",
     "queueing": "more cores or jobs at a time in the profile, or fewer and longer jobs",
-    "startup": "fewer and longer jobs: lower load.shards, shorten ridge.alpha or cluster.resolution",
+    "startup": "fewer and longer jobs: lower load.shards, raise differential.cell_types_per_job, shorten "
+    "ridge.alpha or cluster.resolution",
     "io": "a faster disk for results and cohort (docs/operations.md, staging), or fewer jobs at a time",
     "computing": "more cores, or a cheaper setting of the rule that dominates; this is the work itself",
     "idle": "as many cores as the run can use; see which rule runs alone",

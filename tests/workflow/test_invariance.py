@@ -1,7 +1,7 @@
 """Results do not depend on how many shards hold the cohort, how many jobs or how many threads work on it.
 
-The demo run has two shards, two threads and several cell types in a job of `differential`; the others have one
-type. Tables of cells, genes and sums must be the same bit by bit; components up to their sign and rounding;
+The demo run has two shards, two threads and several cell types in a job of `differential`; the others one.
+Tables of cells, genes and sums must be the same bit by bit; components up to their sign and rounding;
 clusters as sets of cells.
 """
 
