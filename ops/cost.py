@@ -177,7 +177,7 @@ def requests(jobs: pd.DataFrame) -> list[dict]:
     """
     found = []
     used = {"mem_mb": ("peak_mb", 1, LEAST_MB, 100), "minutes": ("wall_s", 60, LEAST_MINUTES, 5)}
-    for (rule, _), group in jobs.groupby(["rule", "rule"]):
+    for rule, group in jobs.groupby("rule"):
         for asked, (use, unit, least, step) in used.items():
             share = (group[use] / unit / group[asked].astype(float)).max()
             if math.isnan(share) or (0.2 <= share <= 0.9):

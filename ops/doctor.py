@@ -8,6 +8,7 @@ when there is a fault. Nothing is changed; the probes of folders that are writte
 
 import argparse
 import contextlib
+import csv
 import importlib.util
 import json
 import os
@@ -18,12 +19,12 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import yaml
+from _locked import drifted, missing, pins
 from snakemake.utils import update_config
 
 ROOT = Path(__file__).parent.parent
@@ -60,23 +61,12 @@ class Options(NamedTuple):
 
 def environment(options: Options) -> Iterator[Finding]:
     """Installed packages are those of the lock."""
-    pins = dict(re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M))
-    other = {}
-    for package in pins:
-        try:
-            found = version(package)
-        except PackageNotFoundError:
-            found = "missing"
-        if found != pins[package]:
-            other[package] = found
-    # the lock is for every platform: a package that this one does not need may be missing
-    drifted = {name: found for name, found in other.items() if found != "missing"}
-    missing = [name for name in needed_packages() if name in other and other[name] == "missing"]
-    if drifted or missing:
-        listed = [f"{name} {found}, locked {pins[name]}" for name, found in drifted.items()] + missing
-        yield Finding("environment", "FAULT", f"not as locked: {', '.join(listed)}", "run `make env`")
+    found = [f"{name} {what}" for name, what in drifted().items()]
+    found += [f"{name} missing" for name in missing(needed_packages())]
+    if found:
+        yield Finding("environment", "FAULT", f"not as locked: {', '.join(found)}", "run `make env`")
     else:
-        yield Finding("environment", "ok", f"Python {sys.version.split()[0]}, {len(pins)} locked packages")
+        yield Finding("environment", "ok", f"Python {sys.version.split()[0]}, {len(pins())} locked packages")
 
 
 def needed_packages() -> list[str]:
@@ -177,11 +167,12 @@ def cohort_mb(options: Options) -> float:
     """MB of the cohort: of the files, of the download, or of the demo."""
     setting = options.config["cohort"]
     if setting["path"]:
-        path = options.folder / setting["path"]
-        files = [path] if path.is_file() and path.suffix != ".tsv" else [*path.rglob("*")]
-        if path.suffix == ".tsv":
-            rows = [line.split("\t") for line in path.read_text().splitlines()]
-            files = [path.parent / row[rows[0].index("path")] for row in rows[1:]]
+        paths = [options.folder / setting["path"]]
+        if paths[0].suffix == ".tsv" and paths[0].is_file():
+            with open(paths[0], newline="") as sheet:
+                rows = csv.DictReader(sheet, delimiter="\t")
+                paths = [paths[0].parent / row["path"] for row in rows if row.get("path")]
+        files = [Path(file) for path in paths for file in cohort_files(path)]
         return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
     if setting["url"]:
         return (setting["size"] or 0) / 2**20

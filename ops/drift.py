@@ -75,8 +75,10 @@ def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
     """
     found = {kind: set() for kind in ("code", "params", "input")}
     for kind in ("code", "input"):
-        lines = asker.ask("--list-changes", kind).splitlines()
-        found[kind] |= {line for line in lines if line and not line.startswith(("Config file", "Using"))}
+        done = asker.run("--list-changes", kind)
+        if done.returncode == 0:  # else Snakemake says why it cannot plan
+            lines = done.stdout.splitlines()
+            found[kind] |= {line for line in lines if line and not line.startswith(("Config file", "Using"))}
     for reason, outputs in reasons(dryrun):
         _, changed, params = reason.partition("Params have changed since last execution: ")
         if changed:

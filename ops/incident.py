@@ -11,16 +11,15 @@ which Snakemake would have to plan again; the note names the command that adds t
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "scripts")]
 from _failures import read_failures
+from _locked import drifted
 from drift import Asker, add_question, changes, planned
 
 ROOT = Path(__file__).parent.parent
@@ -49,20 +48,6 @@ def records(results: Path) -> list[dict]:
         log = results / "logs" / path.relative_to(results / "benchmarks")
         log = log.with_name(path.name.replace(".perf.json", ".log"))
         found.append(json.loads(path.read_text()) | {"log": str(log)})
-    return found
-
-
-def drift() -> dict[str, str]:
-    """Packages that are not as locked: name -> what is there."""
-    pins = re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M)
-    found = {}
-    for package, pinned in pins:
-        try:
-            has = version(package)
-        except PackageNotFoundError:
-            continue  # the lock is for every platform
-        if has != pinned:
-            found[package] = f"{has}, locked {pinned}"
     return found
 
 
@@ -211,7 +196,7 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
         "failures": failures,
         "records": records(results),
         "cost": spent,
-        "drift": drift(),
+        "drift": drifted(),
         "commit": commit(),
     }
     named = [f["task_name"] for f in facts["failures"]] + list(facts["planned"])

@@ -53,7 +53,7 @@ STAGING = {
     "shared-fs-usage",
 }
 RESOURCES = {"mem_mb", "runtime", "disk_mb", "slurm_partition", "slurm_account", "slurm_extra"}
-ANY = "any"  # a cell type that stands for those that the checkpoint will find
+FIRST = "00"  # the part of the tested cell types that there is whatever the checkpoint finds
 
 
 def audit(folder: Path, arguments: list[str]) -> dict:
@@ -182,7 +182,7 @@ def beyond_checkpoint(workflow) -> list[str]:
     But for those that are kept out of staging: a path given as a target is staged, and no rule makes it then.
     """
     config = workflow.globals["config"]
-    values = {"cell_type": [ANY], "contrast": [contrast["name"] for contrast in config["contrasts"]]}
+    values = {"part": [FIRST], "contrast": [contrast["name"] for contrast in config["contrasts"]]}
     values["alpha"] = [str(alpha) for alpha in config["ridge"]["alpha"]]
     targets = []
     for rule in workflow.rules:

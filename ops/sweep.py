@@ -17,7 +17,6 @@ The last job, rule stability, writes <results>/sweep/stability.tsv and .png. Var
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -28,7 +27,9 @@ from copy import deepcopy
 from pathlib import Path
 
 import yaml
+from doctor import read_yaml
 from snakemake.utils import update_config
+from summary import read_summary
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ["--", "cells_only", "embedding_only", "donors_only"]  # of a variant: it is compared, not published
@@ -43,7 +44,7 @@ class Workflow:
         self.options = options if named else ["--profile", "profiles/local", *options]
         self.config = yaml.safe_load(Path("config/config.yaml").read_text())
         for path in configfiles:
-            update_config(self.config, yaml.safe_load(Path(path).read_text()) or {})
+            update_config(self.config, read_yaml(Path(path)))
         self.results = Path(self.config.get("pathvars", {}).get("results", "results"))
 
     def command(self, overlay: str | None, *arguments: str) -> list[str]:
@@ -73,9 +74,7 @@ class Workflow:
                 line for line in done.stderr.splitlines() if not line.startswith(("Config file", "Using"))
             ]
             sys.exit("\n".join(lines))
-        lines = done.stdout.splitlines()
-        table = lines[next(n for n, line in enumerate(lines) if line.startswith("output_file\t")) :]
-        return list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
+        return read_summary(done.stdout)
 
 
 def unchanged(plan: list[dict[str, str]], results: Path) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from drift import Asker, add_question, drift
@@ -131,6 +132,8 @@ def main() -> None:
     parser.add_argument("--check", type=Path, metavar="FOLDER", help="is this copy of a bundle whole?")
     options = parser.parse_args()
     if options.check:
+        if not (options.check / LISTING).is_file():
+            sys.exit(f"error: {options.check} is no bundle: it has no {LISTING}")
         if listing(options.check) != json.loads((options.check / LISTING).read_text()):
             sys.exit(f"error: {options.check} is not as {LISTING} says")
         return
@@ -140,7 +143,11 @@ def main() -> None:
             sys.exit(2)
         shutil.rmtree(options.out)
     asker = Asker(options.profile, options.configfile, options.target)
-    if missing := make(options.out, asker, options.results):
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out.parent, prefix=".tour-") as aside:
+        missing = make(Path(aside) / "tour", asker, options.results)
+        (Path(aside) / "tour").rename(options.out)
+    if missing:
         sys.exit(f"error: {options.out} lacks {', '.join(missing)}; run `make run` first")
     print(f"tour: start at {options.out}/index.md")
 

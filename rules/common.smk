@@ -67,12 +67,15 @@ def mem_mb(step):
     return request
 
 
-def runtime(step):
-    """Time limit of a step in minutes: a base and a share of its inputs, more with each attempt."""
+def runtime(step, times=1):
+    """Time limit of a step in minutes: a base and a share of its inputs, more with each attempt.
+
+    times: how often a job does the step's work, one after the other.
+    """
     model = RESOURCES[step]
 
     def request(wildcards, input, attempt):
-        return int(attempt * (model["minutes"] + model["minutes_per_input_mb"] * input.size_mb))
+        return int(attempt * times * (model["minutes"] + model["minutes_per_input_mb"] * input.size_mb))
 
     return request
 
@@ -177,4 +180,4 @@ def answers(wildcards):
         ]
     if config["ridge"]["target"] and tested_cell_types():
         paths += ["<results>/ridge/summary.tsv"]
-    return expand(paths, cell_type=tested_cell_types(), contrast=list(CONTRASTS))
+    return expand(paths, contrast=list(CONTRASTS))

@@ -69,7 +69,7 @@ rule differential:
     threads: 1
     resources:
         mem_mb=mem_mb("differential"),
-        runtime=runtime("differential"),
+        runtime=runtime("differential", times=config["differential"]["cell_types_per_job"]),
         attempt=attempt,
     params:
         glue("differential"),

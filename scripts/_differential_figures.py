@@ -42,9 +42,14 @@ def panels(tests: Tests, draw):
             continue
         genes, status = test
         label = textwrap.shorten(status["label"], 60, placeholder=" …")
-        if genes.empty:
+        if genes["pvalue"].isna().all():
             axes.set_axis_off()
-            text = textwrap.fill(f"not tested: {status['status']}. {status['message']}", 50)
+            why = (
+                f"not tested: {status['status']}. {status['message']}"
+                if genes.empty
+                else "no gene has a p-value"
+            )
+            text = textwrap.fill(why, 50)
             axes.text(0.5, 0.5, text, ha="center", va="center")
             axes.set_title(label, fontsize=9)
         else:

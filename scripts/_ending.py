@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from _failures import DETERMINISTIC, classify, read_failures
+from _performance import read_record
 
 STATE = re.compile(r"SLURM-job '(\d+)' failed[^']*SLURM status is: '(\w+)'")
 ERROR = re.compile(
@@ -41,8 +42,8 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
         jobs[_job(path, benchmarks, ".failures.jsonl")] = found
     states = dict(STATE.findall(printed))
     for path in sorted(benchmarks.rglob("*.perf.json")):
-        record, job = json.loads(path.read_text()), _job(path, benchmarks, ".perf.json")
-        if record["status"] == "running" and record["start_time"] >= since:
+        record, job = read_record(path), _job(path, benchmarks, ".perf.json")
+        if record and record["status"] == "running" and record["start_time"] >= since:
             killed = _killed(record, states, results, job)
             noted.append(killed)
             jobs[job] = [*jobs.get(job, []), killed]

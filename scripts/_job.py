@@ -22,7 +22,16 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from _failures import DETERMINISTIC, CorruptedInput, InputError, Stopped, classify, read_failures, retries_of
+from _failures import (
+    DETERMINISTIC,
+    CorruptedInput,
+    InputError,
+    Stopped,
+    classify,
+    read_failures,
+    retries_of,
+    said,
+)
 from _performance import beside_benchmark, oom_kills, read_record, record
 
 __all__ = ["CorruptedInput", "InputError", "job"]
@@ -57,7 +66,7 @@ def job(snakemake):
                 failed = error
             else:
                 return
-        shown = f"error: {failed}" if isinstance(failed, InputError) else _traceback(failed)
+        shown = f"error: {said(failed)}" if isinstance(failed, InputError) else _traceback(failed)
         _tell(shown)
         _note(failures, snakemake, diagnosis, shown, retry=sum(retried["counts"].values()))
         if not isinstance(failed, Stopped | KeyboardInterrupt):

@@ -1,10 +1,10 @@
 """What the report says in words and small tables: headlines, costs, failures."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 from _failures import read_failures
+from _performance import read_record
 from _report_genes import strongest
 from _report_tables import records
 
@@ -72,9 +72,10 @@ def headline(status: pd.DataFrame, gsea: pd.DataFrame | None, fdr: float) -> lis
 def costs(folder: Path) -> list[dict]:
     """Per rule: jobs, wall and processor time, peak memory, from the records beside the benchmarks.
 
-    Only jobs that are over, and not those of AFTER, whose records are of an earlier run.
+    Only jobs that are over, and not those of AFTER, whose records are of an earlier run. Jobs that a run made
+    with other shards or parts, and that are no more, count too as long as their records are there.
     """
-    found = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.perf.json"))]
+    found = filter(None, (read_record(path) for path in sorted(folder.rglob("*.perf.json"))))
     table = pd.DataFrame(
         [each for each in found if each["status"] != "running" and each["task_name"] not in AFTER]
     )

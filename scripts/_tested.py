@@ -13,11 +13,16 @@ class CellType(NamedTuple):
     genes: pd.DataFrame
 
 
-def read_tested(cell_types: str, tables: list[str]) -> list[CellType]:
-    """What the cell types that pseudobulk/cell_types.tsv has tested have in the tables, in its order."""
+def read_tested(cell_types: str, tables: list[str], columns: list[str] | None = None) -> list[CellType]:
+    """What the cell types that pseudobulk/cell_types.tsv has tested have in the tables, in its order.
+
+    columns: those of the genes to read; all without.
+    """
     types = pd.read_csv(cell_types, sep="\t", dtype=str, keep_default_na=False)
     types = types[types["tested"] == "True"]
-    genes = pd.concat(map(pd.read_parquet, tables)) if tables else pd.DataFrame(columns=["cell_type"])
+    wanted = ["cell_type", *columns] if columns else None
+    parts = [pd.read_parquet(table, columns=wanted) for table in tables]
+    genes = pd.concat(parts) if parts else pd.DataFrame(columns=["cell_type"])
     own = genes.groupby("cell_type").indices
     genes = genes.drop(columns="cell_type")
     return [

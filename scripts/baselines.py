@@ -14,6 +14,7 @@ import pandas as pd
 from _folds import Split, choose_samples, make_splits, read_tested_types
 from _job import job
 from _progress import told
+from _shares import count, logit_shares
 from _sums import read_obs
 
 MEAN = "mean"
@@ -22,20 +23,10 @@ PREDICTIONS = ["cell_type", "baseline", "repeat", "fold", "sample", "donor", "ob
 FEATURES = ["cell_type", "baseline", "column", "kind", "features", "missing", "constant"]
 
 
-def composition(obs: pd.DataFrame) -> pd.DataFrame:
-    """Logit of the share of each cell type among a sample's kept cells, rows by sample, natural log.
-
-    obs: sample, label and cells of the sums of all cell types.
-    """
-    wide = obs.pivot_table(index="sample", columns="label", values="cells", aggfunc="sum", fill_value=0)
-    total = wide.sum(axis=1).to_numpy()[:, None]
-    return np.log(wide + 0.5) - np.log(total - wide + 0.5)
-
-
 def design(obs: pd.DataFrame, column: str, shares: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
     """The features of one column, constant ones left out, and a record of what became of it.
 
-    obs: samples that take part; shares: as `composition` gives them.
+    obs: samples that take part; shares: logit shares of all cell types, rows by sample.
     """
     if column == COMPOSITION:
         kind, table = "composition", shares.loc[obs["sample"]].reset_index(drop=True)
@@ -121,7 +112,7 @@ if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         rows = read_obs(snakemake.input.sums)  # noqa: F821
         tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
-        shares, settings = composition(rows), dict(snakemake.params.items())  # noqa: F821
+        shares, settings = logit_shares(count(rows)), dict(snakemake.params.items())  # noqa: F821
         results = [
             baselines(rows[rows["cell_type"] == name], shares, **settings)
             for name in told(tested, len(tested), "cell types")

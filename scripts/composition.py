@@ -23,6 +23,7 @@ import pandas as pd
 from _contrast import settle
 from _design import build, effect
 from _job import job
+from _shares import count, logit_shares
 from _sums import read_obs
 from matplotlib.figure import Figure
 from scipy import stats
@@ -46,14 +47,6 @@ COLUMNS = [
 ]
 
 
-def count(rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells per sample and cell type, (samples, types) int; 0 where a sample has none.
-
-    rows: sample, label and cells of the pseudobulk sums.
-    """
-    return rows.pivot_table(index="sample", columns="label", values="cells", aggfunc="sum", fill_value=0)
-
-
 def describe_samples(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per sample: its covariates, and log_cells, log_depth and pct_counts_mt over all its cells."""
     own = [
@@ -74,12 +67,6 @@ def describe_samples(rows: pd.DataFrame) -> pd.DataFrame:
     samples["log_depth"] = np.log(totals["counts"])
     samples["pct_counts_mt"] = mt / totals["counts"]
     return samples
-
-
-def logit_shares(cells: pd.DataFrame) -> pd.DataFrame:
-    """logit((k + 0.5) / (n + 1)) for k of n cells, natural log; finite also for 0 and for all cells."""
-    total = cells.sum(axis=1)
-    return np.log(cells + 0.5).sub(np.log(total.to_numpy()[:, None] - cells + 0.5))
 
 
 def moderate(variances: np.ndarray, df: int) -> tuple[np.ndarray, float, float]:
@@ -130,6 +117,15 @@ def fit(y: np.ndarray, matrix: np.ndarray, hypothesis: np.ndarray) -> pd.DataFra
             else stats.chi2.sf(f * number, number),
         }
     )
+
+
+def present(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The columns of types that have a cell in these samples, and the others' labels.
+
+    A type without any would seem to fall as samples have more cells: all that is left of y is 0.5 / (n + 1).
+    """
+    there = cells.sum() > 0
+    return cells.loc[:, there], list(cells.columns[~there])
 
 
 def test(cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray) -> pd.DataFrame:
@@ -197,13 +193,18 @@ if __name__ == "__main__":
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         design = build(contrast, samples, **limits)
         results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])
-        if not design.reason and cells.shape[1] > 1:
-            results = test(cells.loc[design.matrix.index], design.matrix, design.hypothesis)
-        reason = design.reason or ("" if cells.shape[1] > 1 else "single_cell_type")
+        reason, absent = design.reason, []
+        if not reason:
+            cells, absent = present(cells.loc[design.matrix.index])
+            reason = "" if cells.shape[1] > 1 else "single_cell_type"
+        if not reason:
+            results = test(cells, design.matrix, design.hypothesis)
+        left_out = f"no cell in the samples used: {', '.join(absent)}" if absent else ""
+        message = "; ".join(filter(None, [design.message, left_out]))
         status = {
             "contrast": contrast.name,
             "status": reason or "tested",
-            "message": design.message,
+            "message": message,
             "samples": len(samples),
             "samples_used": int(design.samples["used"].sum()),
             "cell_types": cells.shape[1],
@@ -214,8 +215,9 @@ if __name__ == "__main__":
         }
         results.to_csv(out.cell_types, sep="\t", index=False)
         pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
-        figure = draw(results, effect(contrast, design), f"not tested: {reason} {design.message}")
+        figure = draw(results, effect(contrast, design), f"not tested: {reason} {message}")
         figure.savefig(out.figure, dpi=120, metadata={"Software": None})
         print(
             f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
+            f"{'; ' * bool(left_out)}{left_out}"
         )

@@ -187,6 +187,11 @@ def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return stacked[["cell_type", *stacked.columns.drop("cell_type")]].astype({"cell_type": "str"})
 
 
+def status_table(status: list[dict]) -> pd.DataFrame:
+    """A row per cell type; what may be missing in one row is written alike in the others then."""
+    return pd.DataFrame(status).astype({"df": "Int64", "residual_df": "Int64", "unit": "Float64"})
+
+
 def summary(status: dict) -> str:
     """One line of what was found in a cell type, or why not."""
     where = f"differential of {status['contrast']} in {status['label']}: "
@@ -231,7 +236,7 @@ if __name__ == "__main__":
             print(summary(results[cell_type].status), flush=True)
         stack({name: result.genes for name, result in results.items()}).to_parquet(out.genes, index=False)
         status = [result.status for result in results.values()]
-        pd.DataFrame(status).to_csv(out.status, sep="\t", index=False)
+        status_table(status).to_csv(out.status, sep="\t", index=False)
         samples = stack({name: result.samples for name, result in results.items()})
         samples.to_csv(out.samples, sep="\t", index=False)
         print("differential: " + "; ".join(f"{each['label']} {found_in(each)}" for each in status))

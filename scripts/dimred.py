@@ -16,7 +16,9 @@ from _compiled import compilations_kept
 from _job import InputError, job
 from _progress import stage
 
-EXACT_CELLS = 100_000  # up to here all distances take less time than pynndescent's compilation (30 s)
+EXACT_CELLS = (
+    100_000  # there all distances take about as long as pynndescent, which is no more than approximate
+)
 APPROXIMATE_THREADS = 4  # what pynndescent finds depends on their number: it is part of the method
 EPSILON = 1e-2  # Harmony's own: it has converged when the objective falls by a smaller share
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from _dotplot import dotplot, message
 from _gene_sets import (
+    GENES,
     Collection,
     describe,
     is_signed,
@@ -185,7 +186,7 @@ if __name__ == "__main__":
         settings = dict(snakemake.params.items())  # noqa: F821
         figure_terms = settings.pop("figure_terms")
         collections = read_collections(snakemake.input.gene_sets)  # noqa: F821
-        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)  # noqa: F821
         terms, status = over_cell_types(
             tested, lambda genes: overrepresentation(genes, collections, **settings)
         )

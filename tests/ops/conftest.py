@@ -1,12 +1,12 @@
 """A tiny demo for the tests of operations: a copy of the project with a small config, and a finished run."""
 
-import importlib.util
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from checkout import Checkout
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = {
@@ -24,10 +24,7 @@ OPERATOR = ("Makefile", "requirements.lock", "pyproject.toml", ".python-version"
 
 def tiny_copy(folder):
     """A copy of the project with the tiny demo's config, and what an operator runs."""
-    spec = importlib.util.spec_from_file_location("copies", ROOT / "tests/workflow/conftest.py")
-    copies = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(copies)
-    copy = copies.Checkout.create(folder)
+    copy = Checkout.create(folder)
     path = folder / "config/config.yaml"
     config = yaml.safe_load(path.read_text())
     for section, settings in TINY.items():

@@ -1,10 +1,10 @@
 """Files that hold the same are the same; a value, a name or a pixel off is found and named."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import anndata as ad
+import comparators as compare
 import h5py
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from matplotlib.image import imsave
 from scipy import sparse
 
 ROOT = Path(__file__).parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("comparators", ROOT / "ops/comparators.py")
-compare = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(compare)
 
 
 @pytest.fixture

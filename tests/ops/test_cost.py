@@ -1,26 +1,15 @@
 """Where the time went, from records and logs that are written by hand."""
 
-import importlib.util
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+import cost
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 START = datetime(2026, 11, 21, 6, 0, 0).timestamp()  # local time, as in Snakemake's logs
-
-
-def module(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"ops/{name}.py")
-    loaded = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-cost = module("cost")
 
 
 class Run:

@@ -126,10 +126,7 @@ def test_the_commands_of_the_pages_work(copy, name):
         shutil.copy(copy.folder / "my_cohort.first", written)
     text = text.replace("/path/on/each/node", str(copy.folder)).replace("/scratch/me", str(copy.folder))
     done = run(copy.folder, planned(text))
-    missing_slurm = (
-        "PROFILE=profiles/slurm" in text and "not on PATH" in done.stdout
-    )  # doctor is right to say so
-    assert done.returncode == 0 or missing_slurm, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:]
     assert "Traceback" not in done.stdout
     if "make init" in text:
         assert yaml.safe_load(written.read_text())["load"]["donor"] == "donor_id"

@@ -1,29 +1,20 @@
 """The doctor finds each fault that is put there, says what to do, and leaves nothing behind."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import _locked
 import anndata as ad
+import doctor
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def module(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"ops/{name}.py")
-    loaded = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-doctor = module("doctor")
 
 
 @pytest.fixture
@@ -50,13 +41,13 @@ def test_a_healthy_machine_has_no_fault(options):
 
 
 def test_another_version_than_locked(options, monkeypatch):
-    monkeypatch.setattr(doctor, "version", lambda name: "0.0" if name == "scanpy" else real(name))
+    monkeypatch.setattr(_locked, "version", lambda name: "0.0" if name == "scanpy" else real(name))
     (fault,) = faults(doctor.environment, options)
     assert "scanpy 0.0, locked 1.12" in fault.found
     assert "make env" in fault.remedy
 
 
-real = doctor.version
+real = _locked.version
 
 
 def test_a_plugin_that_is_missing(options):
@@ -124,6 +115,20 @@ def test_a_cohort_that_is_cut_off(options):
     path.write_bytes(path.read_bytes()[:2000])
     (fault,) = faults(doctor.cohort, with_cohort(options))
     assert "get the file again" in fault.remedy
+
+
+def test_the_size_of_a_sheet_is_that_of_its_files_and_folders(options):
+    """A 10x folder counts with its parts; a line without a path is left to the workflow's own check."""
+    folder = options.folder / "run1"
+    folder.mkdir()
+    for name, size in {"matrix.mtx.gz": 3_000_000, "barcodes.tsv.gz": 1000, "features.tsv.gz": 1000}.items():
+        (folder / name).write_bytes(bytes(size))
+    (folder / "analysis.bin").write_bytes(bytes(9_000_000))
+    (options.folder / "one.h5").write_bytes(bytes(2_000_000))
+    (options.folder / "sheet.tsv").write_text("donor\tpath\nd1\trun1\n\nd2\tone.h5\n")
+    sheet = {"path": "sheet.tsv", "url": None, "sha256": None, "size": None}
+    found = doctor.cohort_mb(options._replace(config=options.config | {"cohort": sheet}))
+    assert found == pytest.approx(5_002_000 / 2**20)
 
 
 def test_more_memory_and_disk_than_there_is(options, monkeypatch, tmp_path):

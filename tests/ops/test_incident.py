@@ -1,6 +1,5 @@
 """Each class of incident, seeded in a small workflow, is named by the bundle; asking changes nothing."""
 
-import importlib.util
 import json
 import os
 import re
@@ -8,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _locked
+import incident
 import pytest
 import yaml
 
@@ -39,16 +40,6 @@ with job(snakemake) as out:
     print("made", snakemake.wildcards.n)
     open(out.one, "w").write("made")
 """
-
-
-def module(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"ops/{name}.py")
-    loaded = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-incident = module("incident")
 
 
 def environment():
@@ -136,6 +127,14 @@ def test_changed_params_are_read_from_the_dry_run(folder):
     assert "**semantics**: made with other params: 2 outputs" in note
 
 
+def test_a_config_that_is_refused_changed_no_output(folder):
+    snakemake(folder)
+    (folder / "config.yaml").write_text("n: [\n")
+    note, path = bundle(folder)
+    assert json.loads((path / "changes.json").read_text()) == {"code": [], "params": [], "input": []}
+    assert "made with other" not in note
+
+
 def test_snakemake_cannot_list_changed_params(folder):
     """When this fails, Snakemake lists changed params rightly, and ops/incident.py may ask it."""
     snakemake(folder)
@@ -167,14 +166,14 @@ def test_a_retry_that_masks_a_failure_that_comes_again(folder):
 
 
 def test_the_environment_drifted(monkeypatch):
-    monkeypatch.setattr(incident, "version", lambda name: "0.1" if name == "pandas" else real(name))
+    monkeypatch.setattr(_locked, "version", lambda name: "0.1" if name == "pandas" else real(name))
     facts = {
         "failures": [],
         "records": [],
         "planned": {},
         "changes": {},
         "cost": {},
-        "drift": incident.drift(),
+        "drift": _locked.drifted(),
     }
     [(kind, evidence, step)] = incident.classify(facts)
     assert kind == "environment drift"
@@ -182,7 +181,7 @@ def test_the_environment_drifted(monkeypatch):
     assert "make env" in step
 
 
-real = incident.version
+real = _locked.version
 
 
 def test_too_many_tiny_jobs():

@@ -118,7 +118,7 @@ MUTANTS = [  # gate, what was done, the change, what the gate says
      ["ci: config is no policy", "ci: plans other jobs than local"]),
     ("doctor", "the config has a misspelt key", append("config/config.yaml", "qualitycontrol: {}\n"),
      ["FAULT   config", "qualitycontrol"]),
-    ("lint", "an import is not used", append("scripts/qc.py", "import this_is_not_used\n"), ["E402"]),
+    ("lint", "an import is not used", append("scripts/qc.py", "import this_is_not_used\n"), ["F401"]),
     ("lint", "a rule has no log", edit("rules/cells.smk", LOG, ""), ["No log directive"]),
 ]  # fmt: skip
 

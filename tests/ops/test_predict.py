@@ -1,6 +1,5 @@
 """A trained model applied to another cohort: the same numbers on the same sums, and what is missing."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+import predict
 import pytest
 import ridge as step
 from ridge_summary import final_models, stack
@@ -21,14 +21,6 @@ pytestmark = pytest.mark.filterwarnings(
 SETTINGS = {"target": "age", "alpha": 10.0, "n_top_genes": 60, "min_share": 0.5, "folds": 4, "repeats": 1}
 SETTINGS |= {"inner_folds": 2, "permutations": 1, "random_state": 0}
 TYPES = {"b_cell": "B cell", "nk-1": "NK, bright/dim"}
-
-
-def program():
-    """ops/predict.py as a module."""
-    spec = importlib.util.spec_from_file_location("predict", ROOT / "ops" / "predict.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def sums(seed=0, samples=24, genes=200):
@@ -92,7 +84,7 @@ def run(model, path, out, *arguments, monkeypatch):
     """The program's table, run as from the command line."""
     options = ["--model", str(model), "--sums", str(path), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["predict.py", *options, *arguments])
-    program().main()
+    predict.main()
     return pd.read_csv(out, sep="\t")
 
 

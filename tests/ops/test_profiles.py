@@ -1,6 +1,5 @@
 """Profiles are policy: complete, explained, and without influence on what is planned."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -11,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import profiles
+
 ROOT = Path(__file__).parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("profiles", ROOT / "ops/profiles.py")
-profiles = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(profiles)
 
 
 def run(*arguments, **environment):

@@ -1,14 +1,11 @@
 """What staging and slow file systems need before any job: a named scratch folder, patience for outputs."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from checkout import Checkout
 
 ROOT = Path(__file__).parent.parent.parent
-SPEC = importlib.util.spec_from_file_location("whole_runs", ROOT / "tests/workflow/conftest.py")
-whole_runs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(whole_runs)
 
 LATE = """
 rule late:
@@ -21,7 +18,7 @@ rule late:
 
 @pytest.fixture
 def checkout(tmp_path):
-    return whole_runs.Checkout.create(tmp_path / "scohort")
+    return Checkout.create(tmp_path / "scohort")
 
 
 def test_a_variable_that_is_not_set_stops_the_run_before_any_job(checkout, monkeypatch):

@@ -1,6 +1,5 @@
 """Of a finished run: a summary that adds up, a bundle to read, and rules that make the same again alone."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -9,19 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import summary
+import tour
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def module(name):
-    sys.path.insert(0, str(ROOT / "ops"))
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"ops/{name}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-summary, tour = module("summary"), module("tour")
 TABLE = """Using profile profiles/local for setting default command line arguments.
 Building DAG of jobs...
 output_file\tdate\trule\tlog-file(s)\tstatus\tplan
@@ -93,6 +85,19 @@ def test_a_tour_is_complete_true_and_changes_nothing(finished, tmp_path):
     assert run(finished, "ops/tour.py", "--check", moved).returncode == 0
     (moved / "rules.txt").write_text("edited")
     assert run(finished, "ops/tour.py", "--check", moved).returncode == 1
+
+
+def test_a_tour_that_fails_leaves_nothing_in_the_way(finished):
+    done = run(finished, "ops/tour.py", "--configfile", "nowhere.yaml", "--out", "other")
+    assert done.returncode != 0
+    assert not (finished / "other").exists()
+    assert not list(finished.glob(".tour-*"))
+
+
+def test_what_is_no_bundle_is_not_checked(tmp_path):
+    done = run(tmp_path, ROOT / "ops/tour.py", "--check", tmp_path)
+    assert done.returncode == 1
+    assert "is no bundle: it has no bundle.json" in done.stdout
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):

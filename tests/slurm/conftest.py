@@ -1,6 +1,5 @@
 """A real SLURM for the tests of this folder, and runs of the workflow on it."""
 
-import importlib.util
 import io
 import json
 import re
@@ -13,11 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from checkout import Checkout
 
 HERE = Path(__file__).parent
-SPEC = importlib.util.spec_from_file_location("whole_runs", HERE.parent / "workflow/conftest.py")
-whole_runs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(whole_runs)
 # the profile asks every 20 s; here jobs take seconds
 SOON = ("--slurm-init-seconds-before-status-checks", "5")
 SACCT = "JobID,Comment,State,ReqMem,TimelimitRaw,ReqCPUS,NodeList,ElapsedRaw,WorkDir"
@@ -56,7 +53,7 @@ class Cluster:
         return mine.loc[sorted(mine.index, key=int)]
 
 
-class Run(whole_runs.Checkout):
+class Run(Checkout):
     """A copy of the project with the small demo, and what is looked at after a run of it."""
 
     SMALL = ("--configfile", "config/small.yaml")

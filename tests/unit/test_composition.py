@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from composition import count, describe_samples, draw, fit, logit_shares, moderate
+from _shares import count, logit_shares
+from composition import describe_samples, draw, fit, moderate, present
 from composition import test as compare
 from scipy import stats
 
@@ -24,6 +25,19 @@ def test_logit_of_shares_by_hand():
     y = logit_shares(pd.DataFrame({"T": [3, 5], "B": [1, 0]}))
     np.testing.assert_allclose(y["T"], [np.log(3.5 / 1.5), np.log(5.5 / 0.5)])
     np.testing.assert_allclose(y["B"], [np.log(1.5 / 3.5), np.log(0.5 / 5.5)])
+
+
+def test_a_type_that_no_sample_has_is_not_tested():
+    """It would seem to fall as samples have more cells: p < 1e-20, with nothing there."""
+    rng = np.random.default_rng(0)
+    total = np.r_[rng.normal(500, 20, 10), rng.normal(2000, 50, 10)].astype(int)
+    some = rng.binomial(total, 0.4)
+    cells = pd.DataFrame({"A": some, "absent": 0, "B": total - some})
+    design = pd.DataFrame({"Intercept": 1.0, "many": np.repeat([0.0, 1.0], 10)})
+    assert compare(cells, design, np.array([0.0, 1.0])).iloc[0]["pvalue"] < 1e-20
+    there, absent = present(cells)
+    assert (list(there), absent) == (["A", "B"], ["absent"])
+    assert (compare(there, design, np.array([0.0, 1.0]))["pvalue"] > 0.01).all()
 
 
 def test_columns_of_a_sample_are_over_all_its_cells():

@@ -646,6 +646,21 @@ def test_the_parts_are_the_tested_types_in_their_order():
         differential.part_of(types, 3, cell_types_per_job=2)
 
 
+def test_a_status_is_written_alike_whatever_is_beside_it(tmp_path):
+    """So that a release does not depend on cell_types_per_job: 7, not 7.0 where another type has none."""
+    obs = people()
+    counts = counts_of(obs, np.zeros(24))
+    tested = run(counts, obs, AGE).status
+    not_tested = run(counts, obs.assign(sex="F"), AGE).status
+    assert not_tested["df"] is None
+    lines = [
+        differential.status_table([tested, *others]).to_csv(sep="\t", index=False).splitlines()[1]
+        for others in ([], [not_tested], [tested])
+    ]
+    assert lines[0] == lines[1] == lines[2]
+    assert dict(zip(tested, lines[0].split("\t"), strict=True))["residual_df"] == "21"
+
+
 def test_types_are_stacked_without_a_change(tmp_path):
     """Also when a type has no tested gene: its empty table turns no column into another kind."""
     obs = people()
@@ -717,7 +732,9 @@ def test_figures_show_every_gene_or_why_there_is_none(tmp_path):
     assert sum(len(points.get_offsets()) for points in axes.collections) == 120
     largest = "largest log2 difference between samples"
     assert axes.get_xlabel() == f"{largest}, any change with bs(age, df=3)"
+    without = [(result.genes.assign(pvalue=np.nan, padj=np.nan), status)]
     for draw in (figures.volcano, figures.pvalues, figures.dispersions):
+        assert "no gene has a p-value" in draw(without).axes[0].texts[0].get_text()
         assert draw([]).texts[0].get_text() == "no cell type is tested"
         for name in ("one.png", "two.png"):
             draw(tests).savefig(tmp_path / name, metadata={"Software": None})

@@ -17,6 +17,7 @@ from _failures import (
     Stopped,
     classify,
     retries_of,
+    said,
 )
 
 IO, EXECUTOR, CONFIG = Category.TRANSIENT_IO, Category.EXECUTOR, Category.CONFIGURATION
@@ -194,6 +195,13 @@ def test_the_whole_corpus_is_right_and_large_enough():
 )
 def test_structured_facts_decide_before_text(facts, kind):
     assert classify(**facts).kind == kind
+
+
+def test_a_note_is_part_of_the_evidence():
+    error = ValueError("no value")
+    error.add_note("in cell type NK")
+    assert said(error) == "no value; in cell type NK"
+    assert classify(error).evidence == "ValueError: no value; in cell type NK"
 
 
 def test_delays_grow_and_are_capped():

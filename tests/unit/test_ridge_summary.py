@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import ridge as ridge_step
 from _prediction_figures import draw_alphas, draw_predictions
-from baselines import baselines, composition
+from _shares import count, logit_shares
+from baselines import baselines
 from ridge_summary import (
     SUMMARY,
     compare_with_null,
@@ -306,7 +307,7 @@ def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0)):
     stacked = [stack([result[number] for result in tables], list(alphas)) for number in (0, 1, 4)]
     predictions, inner, null = stacked
     facts = pd.concat([result[2] for result in tables], ignore_index=True).assign(label="T")
-    others = baselines(obs, composition(obs), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
+    others = baselines(obs, logit_shares(count(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
     pooled = pool(predictions, inner)
     return summarise(facts, predictions, pooled, null_scores(null), others, **CHANCE)[0].iloc[0]
 
