@@ -21,6 +21,7 @@ import yaml
 WORK = Path(__file__).parent / "work"
 CELLS_PER_DONOR = 1273  # OneK1K
 CELLS_PER_SHARD = 80_000
+LEAST_SHARDS = 4
 BLOCK = 16_000  # cells drawn at a time; about 1 GB of memory
 CHUNK = 25_000  # stored values in an HDF5 chunk, about what h5py chooses for such files
 GZIP = {"compression": "gzip", "compression_opts": 4}  # anndata's default level
@@ -141,7 +142,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="default: bench/work/<cells>")
     parser.add_argument("--donors", type=int, help=f"default: cells / {CELLS_PER_DONOR}, at least 12")
     parser.add_argument("--genes", type=int, default=35_000)
-    parser.add_argument("--shards", type=int, help=f"default: cells / {CELLS_PER_SHARD}, at least 2")
+    parser.add_argument(
+        "--shards", type=int, help=f"default: cells / {CELLS_PER_SHARD}, at least {LEAST_SHARDS}"
+    )
     parser.add_argument("--seed", type=int, default=1)
 
 
@@ -152,7 +155,7 @@ def cohort_of(given: argparse.Namespace) -> dict:
         "cells": given.cells,
         "donors": given.donors or max(12, round(given.cells / CELLS_PER_DONOR)),
         "genes": given.genes,
-        "shards": given.shards or max(2, round(given.cells / CELLS_PER_SHARD)),
+        "shards": given.shards or max(LEAST_SHARDS, round(given.cells / CELLS_PER_SHARD)),
         "seed": given.seed,
     }
 

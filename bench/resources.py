@@ -28,7 +28,7 @@ HEAD = """\
 # What a job of each step asks for: mem_mb + mem_mb_per_input_mb x (MB of its inputs), and minutes likewise.
 # Requests grow with the attempt. Fitted by bench/resources.py on {day}, commit {commit}, {cpu}:
 # runs of {cells} cells; the lowest line above all jobs, times {mb} for memory and {minutes} for
-# time, and {own} MB for Snakemake.
+# time, and {own} MB for Snakemake. The minutes of differential are asked for each cell type of a job.
 # Set by hand, as no benchmark has them: {kept}.
 """
 
