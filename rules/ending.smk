@@ -2,7 +2,7 @@
 import subprocess
 from datetime import UTC, datetime
 
-for helper in ("_failures", "_ending", "_findings"):
+for helper in ("_failures", "_performance", "_ending", "_findings"):
     sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
 import _ending
 import _findings

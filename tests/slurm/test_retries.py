@@ -20,7 +20,8 @@ def ended(cluster, faults):
     """The run of faulty jobs, with one of them cancelled by hand, after its end."""
     run, process = faults
     begun = run.folder / "results/cancelled.attempts"
-    until(begun.exists, 900)
+    until(lambda: begun.exists() or process.poll() is not None, 900)
+    assert process.poll() is None, run.printed()
     subprocess.run(["scancel", run.submitted().query("rule == 'cancelled'").index[0]], check=True)
     assert process.wait(900) == 1, run.printed()  # one of the four cannot succeed
     return run
