@@ -152,7 +152,7 @@ down() {
     end "$ROOT/pid/slurmdbd.pid" slurmdbd
     end "$ROOT/pid/mariadbd.pid" mariadbd
     end "$ROOT/munge/munged.pid" munged
-    find $CGROUPS/*/slurm* -depth -type d -exec rmdir {} \; 2> /dev/null || true # those that slurmd left empty
+    find $CGROUPS/*/slurm* -depth -type d -exec rmdir {} \; 2> /dev/null || true # what slurmd left empty; a step that still ends keeps its own
     for file in $FILES; do [ "$(readlink /etc/slurm/$file)" != "$ROOT/etc/$file" ] || rm /etc/slurm/$file; done
 }
 
