@@ -21,7 +21,7 @@ env: .venv/.complete ## create the environment of requirements.lock in .venv
 	fi
 	$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 12) else f"Python 3.12 is needed, this is {v}: install it, or uv, and remove .venv")'
 	[ -x "$(UV)" ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	touch $@
 
 run: env ## run everything on the embedded demo cohort
