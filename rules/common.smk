@@ -144,14 +144,14 @@ def differential_parts():
 
 def differential_tables(wildcards):
     """The genes of all tested cell types."""
-    path = f"<results>/differential/{wildcards.contrast}/{{part}}.parquet"
-    return expand(path, part=differential_parts())
+    path = "<results>/differential/{contrast}/{part}.parquet"
+    return expand(path, contrast=wildcards.contrast, part=differential_parts())
 
 
 def differential_status(wildcards):
     """What was done in each tested cell type."""
-    path = f"<results>/differential/{wildcards.contrast}/{{part}}.status.tsv"
-    return expand(path, part=differential_parts())
+    path = "<results>/differential/{contrast}/{part}.status.tsv"
+    return expand(path, contrast=wildcards.contrast, part=differential_parts())
 
 
 def embedding(wildcards):

@@ -1,4 +1,4 @@
-"""The tables that rule differential wrote for the cell types of one contrast."""
+"""Tables of the tested cell types: stacked into one file by the rule that tests them, read back per type."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,16 @@ class CellType(NamedTuple):
     cell_type: str
     label: str
     genes: pd.DataFrame
+
+
+def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of cell types below each other, the id as column cell_type in front; dtypes stay.
+
+    Tables without rows add nothing, not even types of columns.
+    """
+    named = [table.assign(cell_type=cell_type) for cell_type, table in tables.items()]
+    stacked = pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
+    return stacked[["cell_type", *stacked.columns.drop("cell_type")]].astype({"cell_type": "str"})
 
 
 def read_tested(cell_types: str, tables: list[str], columns: list[str] | None = None) -> list[CellType]:

@@ -16,6 +16,7 @@ from _job import job
 from _progress import told
 from _shares import count, logit_shares
 from _sums import read_obs
+from _tested import stack
 
 MEAN = "mean"
 COMPOSITION = "composition"
@@ -102,12 +103,6 @@ def baselines(
     return table, pd.DataFrame(records, columns=FEATURES[1:])
 
 
-def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
-    """The tables of the cell types as one; those without rows add nothing, not even types of columns."""
-    named = [table.assign(cell_type=name) for name, table in zip(cell_types, tables, strict=True)]
-    return pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
-
-
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         rows = read_obs(snakemake.input.sums)  # noqa: F821
@@ -117,7 +112,9 @@ if __name__ == "__main__":
             baselines(rows[rows["cell_type"] == name], shares, **settings)
             for name in told(tested, len(tested), "cell types")
         ]
-        predictions, features = (stack(list(tables), tested) for tables in zip(*results, strict=True))
+        predictions, features = (
+            stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
+        )
         predictions[PREDICTIONS].to_parquet(out.predictions, index=False)
         features[FEATURES].to_csv(out.features, sep="\t", index=False)
         constant = features[features["constant"].astype(bool)]

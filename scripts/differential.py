@@ -34,6 +34,7 @@ from _gene_filter import keep_genes
 from _job import InputError, job
 from _progress import stage
 from _sums import read_obs, read_types
+from _tested import stack
 from scipy import sparse
 
 COLUMNS = {
@@ -178,13 +179,6 @@ def check_verdict(path: str, cell_type: str, status: dict) -> None:
     found = "" if status["status"] in ("tested", "no_genes") else status["status"]
     if found != expected:
         raise RuntimeError(f"{path}: {cell_type} is {expected or 'estimable'!r}, here it is {found!r}")
-
-
-def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of cell types below each other, the id as column cell_type in front; dtypes stay."""
-    named = [table.assign(cell_type=cell_type) for cell_type, table in tables.items()]
-    stacked = pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
-    return stacked[["cell_type", *stacked.columns.drop("cell_type")]].astype({"cell_type": "str"})
 
 
 def status_table(status: list[dict]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from _folds import Split, choose_samples, make_splits, permute, read_tested_type
 from _job import job
 from _progress import told
 from _sums import read_types
+from _tested import stack
 from scipy.sparse import csr_array
 
 PREDICTIONS = {
@@ -215,19 +216,13 @@ def empty(columns: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(columns=list(columns)).astype(columns)
 
 
-def stack(tables: list[pd.DataFrame], cell_types: list[str]) -> pd.DataFrame:
-    """The tables of the cell types as one, with a column cell_type in front."""
-    named = [table.assign(cell_type=name) for name, table in zip(cell_types, tables, strict=True)]
-    return pd.concat(named, ignore_index=True)[["cell_type", *tables[0].columns]]
-
-
 if __name__ == "__main__":
     with job(snakemake) as out:  # noqa: F821
         tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
         settings = dict(snakemake.params.items())  # noqa: F821
         types = told(read_types(snakemake.input.sums, tested), len(tested), "cell types")  # noqa: F821
         results = [ridge(*sums, **settings) for sums in types]
-        tables = [stack(list(tables), tested) for tables in zip(*results, strict=True)]
+        tables = [stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)]
         predictions, inner, status, table, null = tables
         predictions.to_parquet(out.predictions, index=False)
         inner.to_csv(out.inner, sep="\t", index=False)

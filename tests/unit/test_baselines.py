@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from _folds import make_splits
 from _shares import count, logit_shares
-from baselines import MEAN, baselines, design, stack
+from baselines import MEAN, baselines, design
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
@@ -152,14 +152,6 @@ def test_nothing_predicted_gives_empty_tables(change):
     table, features = baselines(obs, logit_shares(count(rows)), **SETTINGS)
     assert table.empty
     assert features.empty
-
-
-def test_types_without_prediction_leave_no_rows_in_the_stack():
-    full, none = pd.DataFrame({"predicted": [1.5, 2.5]}), pd.DataFrame(columns=["predicted"])
-    found = stack([none, full], ["a", "b"])
-    assert found["cell_type"].tolist() == ["b", "b"]
-    assert found["predicted"].dtype == float
-    assert list(stack([none, none], ["a", "b"])) == ["predicted", "cell_type"]
 
 
 def test_a_column_of_text_is_a_category_whatever_pandas_calls_it():

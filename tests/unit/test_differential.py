@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _job import InputError
-from _tested import read_tested
+from _tested import read_tested, stack
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -666,12 +666,12 @@ def test_types_are_stacked_without_a_change(tmp_path):
     obs = people()
     counts = counts_of(obs, np.zeros(24))
     full, empty = run(counts, obs, AGE).genes, run(counts, obs, AGE, min_count=10**9).genes
-    stacked = differential.stack({"x": empty, "b": full, "a": full})
+    stacked = stack({"x": empty, "b": full, "a": full})
     assert next(iter(stacked)) == "cell_type"
     assert list(dict.fromkeys(stacked["cell_type"])) == ["b", "a"]
     for name, part in stacked.groupby("cell_type"):
         pd.testing.assert_frame_equal(part.drop(columns="cell_type").reset_index(drop=True), full, obj=name)
-    nothing = differential.stack({"x": empty, "y": empty})
+    nothing = stack({"x": empty, "y": empty})
     assert nothing.empty
     assert nothing.dtypes.equals(stacked.dtypes)
 
@@ -679,8 +679,8 @@ def test_types_are_stacked_without_a_change(tmp_path):
 def test_what_differential_wrote_is_read_by_cell_type(tmp_path):
     obs = people()
     full = run(counts_of(obs, np.zeros(24)), obs, AGE).genes
-    differential.stack({"b": full, "x": full[:0]}).to_parquet(tmp_path / "00.parquet", index=False)
-    differential.stack({"a": full[:7]}).to_parquet(tmp_path / "01.parquet", index=False)
+    stack({"b": full, "x": full[:0]}).to_parquet(tmp_path / "00.parquet", index=False)
+    stack({"a": full[:7]}).to_parquet(tmp_path / "01.parquet", index=False)
     types = pd.DataFrame({"id": ["b", "rare", "x", "a"], "label": ["B", "R", "X", "A"]})
     types["tested"] = ["True", "False", "True", "True"]
     types.to_csv(tmp_path / "types.tsv", sep="\t", index=False)
