@@ -43,10 +43,10 @@ predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../su
 
 ##@ Test
 
-test: test-unit ## the whole test suite, but for test-slurm and test-browser
-	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/slurm --ignore tests/browser
+test: test-unit ## the whole test suite, but for test-slurm and test-browser; two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/slurm --ignore tests/browser
 
-test-unit: env ## its fast part, two at a time
+test-unit: env ## its fast part, two tests at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 test-slurm: env ## the small demo, retries and staging on a real SLURM (Debian, root; started and stopped here)

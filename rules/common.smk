@@ -1,6 +1,7 @@
 # What the other files here use: the checked config, input functions, digests of helpers, resources.
 import ast
 import csv
+import functools
 import hashlib
 import json
 import math
@@ -36,22 +37,32 @@ RESOLUTIONS = [str(value) for value in config["cluster"]["resolution"]]
 ALPHAS = [str(value) for value in config["ridge"]["alpha"]]
 
 
+@functools.cache
+def script_text(module):
+    """Text of a script or of a helper module."""
+    return workflow_file(f"../scripts/{module}.py")
+
+
+@functools.cache
+def helpers(module):
+    """Names of the helper modules that a script, or a helper, imports itself."""
+    names = set()
+    for node in ast.walk(ast.parse(script_text(module))):
+        if isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
 def glue(step):
     """Digest of the helper modules that a step's script imports, so that their edit reruns the step."""
-    pending, texts = [step], {}
+    pending, found = [step], set()
     while pending:
-        tree = ast.parse(workflow_file(f"../scripts/{pending.pop()}.py"))
-        for node in ast.walk(tree):
-            names = (
-                [node.module]
-                if isinstance(node, ast.ImportFrom)
-                else [alias.name for alias in getattr(node, "names", []) if isinstance(node, ast.Import)]
-            )
-            for name in names:
-                if name and name.startswith("_") and not name.startswith("__") and name not in texts:
-                    texts[name] = workflow_file(f"../scripts/{name}.py")
-                    pending.append(name)
-    return hashlib.sha256("".join(texts[name] for name in sorted(texts)).encode()).hexdigest()[:12]
+        new = helpers(pending.pop()) - found
+        found |= new
+        pending += new
+    return hashlib.sha256("".join(map(script_text, sorted(found))).encode()).hexdigest()[:12]
 
 
 RESOURCES = yaml.safe_load(workflow_file("../workflow/resources.yaml"))

@@ -6,6 +6,7 @@ import os
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -106,6 +107,13 @@ def evaluated(value):
     if not callable(value):
         return str(value)
     return value.__name__ if value.__name__ in WITH_CHECKPOINT else value(WILDCARDS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    """What the workflow, read in this process, sets for its jobs is taken back after these tests."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(scope="module")
