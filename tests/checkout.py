@@ -46,9 +46,13 @@ class Checkout:
         return done.stdout
 
     def attempt(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run Snakemake here, output and errors in one text."""
+        """Run Snakemake here."""
+        return self.python("-m", "snakemake", *arguments)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run a program of this environment here, output and errors in one text."""
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [sys.executable, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

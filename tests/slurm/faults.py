@@ -22,9 +22,9 @@ def slow(attempt: int) -> str:
 
 
 def cancelled(attempt: int) -> str:
-    """Wait in the first attempt for somebody to cancel the job."""
+    """Wait in the first attempt for somebody to cancel the job, which happens after the demo's run."""
     if attempt == 1:
-        time.sleep(500)
+        time.sleep(3000)
     return f"attempt {attempt}"
 
 

@@ -14,7 +14,7 @@ include: "../rules/ending.smk"
 FAULTS = {  # MB and minutes of the first attempt
     "hungry": (700, 10),
     "slow": (600, 2),
-    "cancelled": (600, 10),
+    "cancelled": (600, 60),
     "mistaken": (600, 10),
 }
 for name, (memory, minutes) in FAULTS.items():

@@ -16,8 +16,8 @@ def until(condition, seconds):
 
 
 @pytest.fixture(scope="module")
-def ended(cluster, faults):
-    """The run of faulty jobs, with one of them cancelled by hand, after its end."""
+def ended(cluster, faults, slurm_run):
+    """The run of faulty jobs, with one of them cancelled by hand, after its end; the demo ran meanwhile."""
     run, process = faults
     begun = run.folder / "results/cancelled.attempts"
     until(lambda: begun.exists() or process.poll() is not None, 900)

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -33,14 +31,7 @@ def sweep(checkout, *variants, configs=(SMALL,)):
     for number, content in enumerate([*configs, {"sweep": list(variants)}]):
         files.append(f"overlay{number}.yaml")
         (checkout.folder / files[-1]).write_text(yaml.safe_dump(content))
-    return subprocess.run(
-        [sys.executable, "ops/sweep.py", "--configfile", *files],
-        cwd=checkout.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    return checkout.python("ops/sweep.py", "--configfile", *files)
 
 
 def contents(folder, *without):
@@ -161,3 +152,11 @@ def test_every_variant_is_checked_before_any_job(checkout, variants, message):
     assert message in done.stdout
     assert "Traceback" not in done.stdout
     assert not (checkout.folder / "results").exists()
+
+
+def test_a_config_that_is_not_there_is_named_in_a_line(checkout):
+    shutil.copytree(ROOT / "ops", checkout.folder / "ops", dirs_exist_ok=True)
+    done = checkout.python("ops/sweep.py", "--configfile", "nowhere.yaml")
+    assert done.returncode == 1
+    message = "nowhere.yaml: No such file or directory; correct --configfile or --profile"
+    assert done.stdout == f"error: {message}\n"
