@@ -76,11 +76,12 @@ def draw(umap: pd.DataFrame) -> Figure:
 
     umap: UMAP1, UMAP2, cell_type, one row per cell; types are ordered by their number of cells.
     """
-    counts = umap["cell_type"].value_counts()
+    labels = umap["cell_type"].astype(str)  # as a category it keeps types without a kept cell
+    counts = labels.value_counts()
     types = sorted(counts.index, key=lambda label: (-counts[label], label))
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()
-    number = umap["cell_type"].map({label: i for i, label in enumerate(types)}).to_numpy()
+    number = labels.map({label: i for i, label in enumerate(types)}).to_numpy()
     colours = np.array([colour(i) for i in range(len(types))])
     order = np.random.default_rng(0).permutation(len(umap))  # no type lies on top of the others
     points = umap[["UMAP1", "UMAP2"]].to_numpy()

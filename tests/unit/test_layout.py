@@ -90,7 +90,8 @@ def drawn(n_types, n=500):
 
 
 def test_figure_names_every_type_with_its_cells():
-    figure = draw(drawn(3, n=500).assign(cell_type=["T"] * 200 + ["B"] * 100 + ["NK"] * 200))
+    types = pd.Categorical(["T"] * 200 + ["B"] * 100 + ["NK"] * 200, ["T", "lost in qc", "B", "NK"])
+    figure = draw(drawn(3, n=500).assign(cell_type=types))
     axes = figure.axes[0]
     assert axes.get_title() == "500 cells"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
