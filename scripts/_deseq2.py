@@ -12,6 +12,7 @@ The likelihood-ratio test is R's nbinomLRT: dispersions of the full model in bot
 import numpy as np
 import pandas as pd
 from _design import Design
+from _irls import blocks, hat_diagonals, regress
 from _shrink import shrunk, why_not_shrunk
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
@@ -22,15 +23,43 @@ from statsmodels.nonparametric.smoothers_lowess import lowess
 
 
 class RInference(DefaultInference):
-    """PyDESeq2 with R's dispersion trend, a Gamma regression of dispersions on 1 / mean (Love et al. 2014).
+    """PyDESeq2 with R's dispersion trend, and regressions of many genes at once."""
 
-    PyDESeq2 fits all genes at first, and those without overdispersion (1e-8) can pull the slope to 0, when it
-    falls back on one mean dispersion. R (parametricDispersionFit) leaves those out, and the genes far from
-    the trend, which it chooses anew around each fit.
-    """
+    def irls(self, counts, size_factors, design_matrix, disp, min_mu, beta_tol, **options):
+        """PyDESeq2's, with the same numbers: coefficients, means, leverages and whether they converged.
+
+        Genes whose steps diverge are left to PyDESeq2, which has another optimizer for them.
+        """
+        given = {"size_factors": size_factors, "design_matrix": design_matrix}
+        given |= {"min_mu": min_mu, "beta_tol": beta_tol, **options}
+        limits = {"min_mu": min_mu, "beta_tol": beta_tol, "max_beta": options.get("max_beta", 30)}
+        limits["maxiter"] = options.get("maxiter", 250)
+        if np.linalg.matrix_rank(design_matrix) < design_matrix.shape[1]:
+            return super().irls(counts, disp=disp, **given)
+        samples, genes = counts.shape
+        beta, converged = np.empty((genes, design_matrix.shape[1])), np.empty(genes, dtype=bool)
+        mu, hat = np.empty((genes, samples)), np.empty((genes, samples))
+        for some in blocks(genes, samples):
+            y = np.ascontiguousarray(counts[:, some].T, dtype=float)
+            beta[some], converged[some] = regress(y, size_factors, design_matrix, disp[some], **limits)
+            mu[some] = size_factors * np.exp(beta[some] @ design_matrix.T)
+            hat[some] = hat_diagonals(np.maximum(mu[some], min_mu), design_matrix, disp[some])
+        left = np.flatnonzero(~converged)
+        if len(left):
+            beta[left], theirs, leverages, converged[left] = super().irls(
+                counts[:, left], disp=disp[left], **given
+            )
+            mu[left], hat[left] = theirs.T, leverages.T
+        return beta, mu.T, hat.T, converged
 
     def dispersion_trend_gamma_glm(self, covariates, targets):
-        """Coefficients (asymptotic dispersion, extra Poisson), their trend, and whether they converged."""
+        """Coefficients (asymptotic dispersion, extra Poisson), their trend, and whether they converged.
+
+        A Gamma regression of dispersions on 1 / mean (Love et al. 2014). PyDESeq2 fits all genes at first,
+        and those without overdispersion (1e-8) can pull the slope to 0, when it falls back on one mean
+        dispersion. R (parametricDispersionFit) leaves those out, and the genes far from the trend, which it
+        chooses anew around each fit.
+        """
         design, targets = np.column_stack([np.ones(len(covariates)), covariates]), targets.to_numpy()
         coefficients, converged = np.array([0.1, 1.0]), False
         for _ in range(200):
