@@ -23,6 +23,7 @@ from scipy.optimize import linprog
 RESOURCES = ROOT / "workflow/resources.yaml"
 HEADROOM_MB, HEADROOM_MINUTES = 1.4, 4.0
 SNAKEMAKE_MB = 400  # of a SLURM job: it starts Snakemake twice (docs/operations.md)
+LEAST_MB = 500  # also for a job of hardly any memory
 LEAST_MINUTES = 15  # a cold file system can take minutes over the imports alone
 HEAD = """\
 # What a job of each step asks for: mem_mb + mem_mb_per_input_mb x (MB of its inputs), and minutes likewise.
@@ -55,7 +56,7 @@ def fit(jobs: pd.DataFrame) -> dict[str, dict[str, float]]:
         base = max(base, group["peak_mb"].min())  # a smaller input than any measured needs no less
         start, pace = line_above(size, group["wall_s"].to_numpy() / 60)
         models[rule] = {
-            "mem_mb": ceil((base * HEADROOM_MB + SNAKEMAKE_MB) / 10) * 10,
+            "mem_mb": max(LEAST_MB, ceil((base * HEADROOM_MB + SNAKEMAKE_MB) / 10) * 10),
             "mem_mb_per_input_mb": rounded_up(slope * HEADROOM_MB),
             "minutes": max(LEAST_MINUTES, ceil(start * HEADROOM_MINUTES)),
             "minutes_per_input_mb": rounded_up(pace * HEADROOM_MINUTES),

@@ -28,6 +28,14 @@ def test_no_job_of_the_runs_is_above_its_request(seed):
     assert (minutes >= jobs["wall_s"] / 60 * 3.99).all()
 
 
+def test_a_job_that_needs_next_to_nothing_asks_for_the_least():
+    jobs = pd.DataFrame(
+        {"rule": ["cells"] * 2, "input_mb": [1.0, 2.0], "peak_mb": [27.0, 28.0], "wall_s": 1.0}
+    )
+    model = resources.fit(jobs)["cells"]
+    assert (model["mem_mb"], model["minutes"]) == (500, 15)
+
+
 def test_numbers_are_rounded_up_to_two_digits():
     assert [resources.rounded_up(value) for value in (0.0, 0.0123, 1.21, 5.0, 123.0)] == [
         0,
