@@ -38,8 +38,6 @@ def regress(
     more than beta_tol of itself; one with a coefficient beyond max_beta, or not done after maxiter - 1 steps,
     has not converged, and its coefficients mean nothing.
     """
-    columns = design.shape[1]
-    products = np.einsum("si,sj->sij", design, design).reshape(len(design), columns**2)
     q, r = np.linalg.qr(design)
     beta = np.linalg.solve(r, q.T @ np.log(counts / size_factors + 0.1).T).T
     converged = np.zeros(len(counts), dtype=bool)
@@ -49,8 +47,7 @@ def regress(
     for _ in range(maxiter - 1):
         weights = mu / (1 + mu * alpha[:, None])
         response = np.log(mu / size_factors) + (y - mu) / mu
-        normal = (weights @ products).reshape(-1, columns, columns) + RIDGE * np.eye(columns)
-        now = np.linalg.solve(normal, ((weights * response) @ design)[..., None])[..., 0]
+        now = np.linalg.solve(_normal(weights, design), ((weights * response) @ design)[..., None])[..., 0]
         within = (np.abs(now) <= max_beta).all(axis=1)
         place, y, alpha, before, now = (part[within] for part in (place, y, alpha, before, now))
         mu = _means(now, size_factors, design, min_mu)
@@ -65,11 +62,15 @@ def regress(
 
 def hat_diagonals(mu: np.ndarray, design: np.ndarray, dispersions: np.ndarray) -> np.ndarray:
     """Leverage of each sample in each gene's regression: (genes, samples), as are the means mu."""
-    columns = design.shape[1]
     weights = mu / (1 + mu * dispersions[:, None])
+    return weights * np.einsum("gsi,si->gs", design @ np.linalg.inv(_normal(weights, design)), design)
+
+
+def _normal(weights, design):
+    """The matrices of the normal equations, with the ridge: (genes, columns, columns)."""
+    columns = design.shape[1]
     products = np.einsum("si,sj->sij", design, design).reshape(len(design), columns**2)
-    normal = (weights @ products).reshape(-1, columns, columns) + RIDGE * np.eye(columns)
-    return weights * np.einsum("gsi,si->gs", design @ np.linalg.inv(normal), design)
+    return (weights @ products).reshape(-1, columns, columns) + RIDGE * np.eye(columns)
 
 
 def _means(beta, size_factors, design, least):

@@ -5,17 +5,9 @@ import numpy as np
 import pytest
 from _deseq2 import RInference
 from pydeseq2.default_inference import DefaultInference
-from threadpoolctl import threadpool_limits
 
 GIVEN = {"min_mu": 0.5, "beta_tol": 1e-8}
 NAMES = ("coefficients", "means", "leverages", "converged")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in a job."""
-    with threadpool_limits(limits=1):
-        yield
 
 
 @pytest.fixture(scope="module")
