@@ -59,7 +59,7 @@ test-browser: env ## the report in Chromium (Debian, root installs it); screensh
 ##@ Operate
 
 profiles-audit: env ## profiles as JSON: shared, differing and single keys; fails unless all plan the same jobs
-	$(BIN)/python ops/profiles.py audit
+	$(BIN)/python gates/profiles.py audit
 
 cost: env ## where the last run's time went, per rule; which requests are far from use
 	$(BIN)/python ops/cost.py $(ARGS)
@@ -76,16 +76,16 @@ incident: env ## collect the evidence, read only: TARGET=all SYMPTOM="what was s
 
 verify: DIR ?= results/publish/v1
 verify: env ## is a release whole? every digest, schema and fact across files; DIR=results/publish/v1
-	$(BIN)/python ops/verify.py "$(DIR)" $(ARGS)
+	$(BIN)/python scripts/publish/verify.py "$(DIR)" $(ARGS)
 
 rollback: env ## let results/publish/v1 lead to the release before it; ARGS="--to ID", PUBLISH=results/publish
 	$(BIN)/python ops/rollback.py "$(or $(PUBLISH),results/publish)" $(ARGS)
 
 contract: env ## write workflow/CONTRACT.md from workflow/schemas/publish.yaml
-	$(BIN)/python ops/describe_contract.py > workflow/CONTRACT.md
+	$(BIN)/python gates/describe_contract.py > workflow/CONTRACT.md
 
 contract-guard: env ## a changed contract needs another workflow/VERSION than that of BASE=main
-	$(BIN)/python ops/contract_guard.py $(or $(BASE),main)
+	$(BIN)/python gates/contract_guard.py $(or $(BASE),main)
 
 drift: env ## what changed since the results were made, as JSON: code, params, input; fails when anything has
 	$(BIN)/python ops/drift.py
@@ -94,13 +94,13 @@ summary: env ## the state of the results, a line per rule
 	$(BIN)/python ops/summary.py
 
 unit-tests: env ## run each rule alone on what the last run gave it; fails on other outputs and hidden inputs
-	$(BIN)/python ops/unit_tests.py $(ARGS)
+	$(BIN)/python gates/unit_tests.py $(ARGS)
 
 tour: env ## a bundle in tour/ for a reviewer who runs nothing
-	$(BIN)/python ops/tour.py $(ARGS)
+	$(BIN)/python gates/tour.py $(ARGS)
 
 confirm: ## a clean room: fresh clone, fresh environment from the lock, run, verify; ARGS="--release ID"
-	python3 $(dir $(lastword $(MAKEFILE_LIST)))ops/confirm.py $(ARGS)
+	python3 $(dir $(lastword $(MAKEFILE_LIST)))gates/confirm.py $(ARGS)
 
 ##@ Develop
 
@@ -119,7 +119,7 @@ lock: ## compile requirements.lock from pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.12 pyproject.toml -o requirements.lock
 
 config-readme: env ## write the tables of config/README.md from the schema
-	$(BIN)/python ops/describe_config.py > config/README.md
+	$(BIN)/python gates/describe_config.py > config/README.md
 
 ##@ Compare and measure
 
@@ -128,7 +128,7 @@ ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
 oracle: env ## make the reference tables of tests/oracle with R (Debian, root) and compare
 	dpkg -s $(ORACLE) > /dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(ORACLE); }
 	$(BIN)/python tests/oracle/make.py
-	$(BIN)/python -m pytest -s tests/unit/test_oracle.py
+	$(BIN)/python -m pytest -s tests/unit/donors/test_oracle.py
 
 CELLS ?= 100000
 

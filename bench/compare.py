@@ -9,8 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import measure
 import pandas as pd
+
+import _measure as measure
+from _jobs import text
 from generate import add_options, cohort_of
 from run import cohort_facts, ensure_cohort, run
 
@@ -60,7 +62,7 @@ if __name__ == "__main__":
     cohort = cohort_of(given)
     ensure_cohort(**cohort)
     lines = compare(cohort["folder"], given.cores, given.rounds)
-    print(measure.text(lines[["tool", "load_before", "wall_s", "cpu_s", "peak_job_mb", "peak_tree_mb"]]))
+    print(text(lines[["tool", "load_before", "wall_s", "cpu_s", "peak_job_mb", "peak_tree_mb"]]))
     ratio = ratios(lines)
     print(
         f"\nscohort is {ratio['speed']:.2f} times as fast as the plain script, which needs "

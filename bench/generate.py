@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import draw
 import h5py
 import numpy as np
 import pandas as pd
 import yaml
+
+import _draw as draw
 
 WORK = Path(__file__).parent / "work"
 CELLS_PER_DONOR = 1273  # OneK1K

@@ -9,9 +9,11 @@ shard's for rules that have one job per shard).
 
 import argparse
 
-import measure
 import numpy as np
 import pandas as pd
+
+import _measure as measure
+from _jobs import text
 from generate import CELLS_PER_SHARD, WORK, add_options, cohort_of
 from run import ensure_cohort, finished, run
 
@@ -119,8 +121,8 @@ def report(runs: list[tuple[dict, pd.DataFrame]], target: int) -> str:
     steep = ", ".join(table["rule"][table["steep"]]) or "none"
     minutes = {name: f"{seconds / 60:,.0f}" for name, seconds in wall.items()}
     parts = [
-        measure.text(runs_shown),
-        measure.text(table.drop(columns="steep")),
+        text(runs_shown),
+        text(table.drop(columns="steep")),
         f"steeper than cells^{LIMIT}: {steep}",
         f"{target:,} cells on {lines['cores'].iloc[-1]} cores: {minutes['packed']} min if jobs overlap as "
         f"in the largest run ({minutes['cpu']} of CPU alone, {minutes['serial']} one by one); "

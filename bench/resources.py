@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from scipy.optimize import linprog
+
+from _root import ROOT
 from generate import WORK
 from growth import SIZES
-from measure import ROOT
 from run import finished
-from scipy.optimize import linprog
 
 RESOURCES = ROOT / "workflow/resources.yaml"
 HEADROOM_MB, HEADROOM_MINUTES = 1.4, 4.0

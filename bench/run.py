@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jobs
-import measure
 import pandas as pd
+
+import _jobs as jobs
+import _measure as measure
+from _root import ROOT
 from generate import add_options, cohort_of
-from measure import ROOT
 
 
 def ensure_cohort(folder: Path, **settings) -> None:

@@ -21,9 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-from jobs import collect
-from measure import text
+from _jobs import collect, text
 
 LOG_RESOLUTION_S = 1.0  # Snakemake's log has whole seconds, so a shorter queueing cannot be told
 CLASSES = ["planning", "queueing", "startup", "io", "computing", "idle"]

@@ -24,11 +24,11 @@ from typing import NamedTuple
 
 import psutil
 import yaml
-from _locked import drifted, missing, pins
 from snakemake.utils import update_config
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
+from _locked import drifted, missing, pins
+from _root import ROOT
+
 FORBIDDEN = {
     "keep-incomplete": "it records partial files as complete",
     "drop-metadata": "it hides what changed",
@@ -124,9 +124,9 @@ def cohort(options: Options) -> Iterator[Finding]:
         source = "is downloaded first" if options.config["cohort"]["url"] else "the demo is simulated"
         yield Finding("cohort", "ok", f"not checked: {source}")
         return
-    import load as step
-    from _failures import CorruptedInput, InputError, classify
-    from _shards import shared_genes
+    from cohort import load as step
+    from cohort._shards import shared_genes
+    from job import CorruptedInput, InputError, classify
 
     files = cohort_files(options.folder / path)
     roles = {role: settings[role] for role in step.ROLES}

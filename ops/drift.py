@@ -5,7 +5,7 @@
 TARGET, CONFIG and PROFILE may come by the environment instead. Snakemake is asked, nothing runs. Its status
 says nothing about changes, so only what it prints counts: the reasons of a dry-run with every trigger, and,
 where a job is to be run, `--list-changes` for code and input as well, as a reason names only the first cause.
-A rule knows its helper modules (scripts/_*.py) by their digest among its params, by `glue()` of
+A rule knows its helper modules (scripts/*/_*.py) by their digest among its params, by `digest()` of
 rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2 when it cannot be
 told.
 """

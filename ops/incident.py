@@ -17,12 +17,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "scripts")]
-from _failures import read_failures
 from _locked import drifted
+from _root import ROOT
 from drift import Asker, add_question, changes, planned
+from job import read_failures
 
-ROOT = Path(__file__).parent.parent
 LINES = 200  # of the end of each log
 MANY = 50  # tiny jobs that are an incident; a small demo has fewer
 SHOWN = 40  # files, rules or failures named in the note

@@ -17,16 +17,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+import _guess as guess
 import doctor
-import guess
-from _failures import CorruptedInput, InputError
-from guess import Guess
-from interview import Interview, covariates
-from look import Cohort, show
+from _guess import Guess
+from _interview import Interview, covariates
+from _look import Cohort, show
+from _root import ROOT
+from job import CorruptedInput, InputError
 
-ROOT = Path(__file__).resolve().parent.parent
 CELLS_PER_SHARD = 80_000
 USUAL_SAMPLES = 8  # pseudobulk.min_samples of config/config.yaml
 LEAST_RESIDUAL_DF = 3  # differential.min_residual_df

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from _sums import read_obs, read_types
+import _root  # noqa: F401
+from files import read_obs, read_types
 
 FORMAT = 1  # of models.json, as ridge_summary writes it
 

@@ -9,10 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from _failures import InputError
-from _release import RELEASES, by_time, current, point
-from verify import verify
+import _root  # noqa: F401
+from job import InputError
+from publish import RELEASES, by_time, current, faults, point
 
 
 def choose(publish: Path, to: str | None) -> str:
@@ -41,8 +40,8 @@ def time_of(publish: Path, release: str) -> str:
 def roll_back(publish: Path, to: str | None) -> str:
     """Verify the release and switch to it; returns a line that says so."""
     before, release = current(publish), choose(publish, to)
-    if faults := verify(publish / RELEASES / release):
-        sys.exit("\n".join([f"error: release {release} is not whole, nothing was changed", *faults]))
+    if lines := faults(publish / RELEASES / release):
+        sys.exit(f"error: release {release} is not whole, nothing was changed\n{lines}")
     try:
         point(publish, release)
     except InputError as error:

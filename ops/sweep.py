@@ -27,11 +27,12 @@ from copy import deepcopy
 from pathlib import Path
 
 import yaml
-from doctor import read_yaml
 from snakemake.utils import update_config
+
+from _root import ROOT
+from doctor import read_yaml
 from summary import read_summary
 
-ROOT = Path(__file__).parent.parent
 TARGETS = ["--", "cells_only", "embedding_only", "donors_only"]  # of a variant: it is compared, not published
 
 

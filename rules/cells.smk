@@ -18,10 +18,10 @@ rule qc:
         runtime=runtime("qc"),
         attempt=attempt,
     params:
-        glue("qc"),
+        digest("cells/qc"),
         **config["qc"],
     script:
-        "../scripts/qc.py"
+        "../scripts/cells/qc.py"
 
 
 rule doublets:
@@ -42,11 +42,11 @@ rule doublets:
         runtime=runtime("doublets"),
         attempt=attempt,
     params:
-        glue("doublets"),
+        digest("cells/doublets"),
         **config["doublets"],
         random_state=config["random_state"],
     script:
-        "../scripts/doublets.py"
+        "../scripts/cells/doublets.py"
 
 
 rule cells:
@@ -70,7 +70,7 @@ rule cells:
         runtime=runtime("cells"),
         attempt=attempt,
     params:
-        glue("cells"),
+        digest("cells/cells"),
         **config["cells"],
     script:
-        "../scripts/cells.py"
+        "../scripts/cells/cells.py"

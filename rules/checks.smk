@@ -59,7 +59,7 @@ def check_pool():
 
 FUNCTIONS = next(  # that a formula may call, as the step says
     ast.literal_eval(node.value)
-    for node in ast.parse(workflow_file("../scripts/_contrast.py")).body
+    for node in ast.parse(workflow_file("../scripts/donors/_contrast.py")).body
     if isinstance(node, ast.Assign) and node.targets[0].id == "FUNCTIONS"
 )
 

@@ -19,11 +19,11 @@ rule simulate:
         runtime=runtime("simulate"),
         attempt=attempt,
     params:
-        glue("simulate"),
+        digest("cohort/simulate"),
         **config["simulate"],
         random_state=config["random_state"],
     script:
-        "../scripts/simulate.py"
+        "../scripts/cohort/simulate.py"
 
 
 rule fetch:
@@ -40,12 +40,12 @@ rule fetch:
         runtime=runtime("fetch"),
         attempt=attempt,
     params:
-        glue("fetch"),
+        digest("cohort/fetch"),
         url=config["cohort"]["url"],
         sha256=config["cohort"]["sha256"],
         size=config["cohort"]["size"],
     script:
-        "../scripts/fetch.py"
+        "../scripts/cohort/fetch.py"
 
 
 rule load:
@@ -68,10 +68,10 @@ rule load:
         runtime=runtime("load"),
         attempt=attempt,
     params:
-        glue("load"),
+        digest("cohort/load"),
         **config["load"],
     script:
-        "../scripts/load.py"
+        "../scripts/cohort/load.py"
 
 
 rule filter:
@@ -92,7 +92,7 @@ rule filter:
         runtime=runtime("filter"),
         attempt=attempt,
     params:
-        glue("filter"),
+        digest("cohort/filter"),
         **config["filter"],
     script:
-        "../scripts/filter.py"
+        "../scripts/cohort/filter.py"

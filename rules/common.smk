@@ -37,32 +37,68 @@ RESOLUTIONS = [str(value) for value in config["cluster"]["resolution"]]
 ALPHAS = [str(value) for value in config["ridge"]["alpha"]]
 
 
-@functools.cache
-def script_text(module):
-    """Text of a script or of a helper module."""
-    return workflow_file(f"../scripts/{module}.py")
+def workflow_folder(path):
+    """A folder of this workflow, where it lies; where Snakemake keeps its copies when it comes from a git host."""
+    folder = Path(workflow.current_basedir.join(f"../{path}").get_path_or_uri(secret_free=True))
+    return (
+        folder if folder.is_dir() else Path(workflow.source_path(f"../{path}/__init__.py")).parent
+    ).resolve()
+
+
+SCRIPTS = workflow_folder("scripts/job").parent
+PROGRAMS = ("verify", "_contents", "_facts")  # of scripts/publish, which also run without the rest
+sys.path.append(str(SCRIPTS))  # where this process finds the parts, and where its jobs do
+OTHERS = [
+    path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(SCRIPTS))
+]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(SCRIPTS), *OTHERS])
 
 
 @functools.cache
-def helpers(module):
-    """Names of the helper modules that a script, or a helper, imports itself."""
-    names = set()
-    for node in ast.walk(ast.parse(script_text(module))):
-        if isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-        elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+def module_text(module):
+    """Text of a module of scripts/, like `cells.qc`; of a part, like `files`, what it offers."""
+    path = f"../scripts/{module.replace('.', '/')}"
+    return workflow_file(f"{path}.py" if "." in module else f"{path}/__init__.py")
 
 
-def glue(step):
-    """Digest of the helper modules that a step's script imports, so that their edit reruns the step."""
-    pending, found = [step], set()
+@functools.cache
+def modules(module):
+    """Modules of scripts/ that a module imports itself; behind `from files import read_obs`, that of `read_obs`."""
+    part, found = module.split(".")[0], set()
+    module_text(
+        part
+    )  # imported with the module: where the workflow comes from a git host, this brings it here
+    for node in ast.walk(ast.parse(module_text(module))):
+        if isinstance(node, ast.ImportFrom) and node.module in ("job", "files"):
+            found |= {homes(node.module)[alias.name] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == part:
+            found |= {f"{part}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith(f"{part}."):
+            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom) and node.module in PROGRAMS:
+            found.add(f"{part}.{node.module}")
+    return found
+
+
+@functools.cache
+def homes(part):
+    """The module behind each name that a part offers."""
+    nodes = [node for node in ast.walk(ast.parse(module_text(part))) if isinstance(node, ast.ImportFrom)]
+    for node in nodes:
+        module_text(node.module)
+    return {alias.name: node.module for node in nodes for alias in node.names}
+
+
+def digest(script):
+    """Digest of the modules that a script imports, so that their edit reruns its step; script: `cells/qc`."""
+    own = script.replace("/", ".")
+    pending, found = [own], set()
     while pending:
-        new = helpers(pending.pop()) - found
+        new = modules(pending.pop()) - found
         found |= new
         pending += new
-    return hashlib.sha256("".join(map(script_text, sorted(found))).encode()).hexdigest()[:12]
+    texts = [module_text(module) for module in sorted(found - {own})]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
 
 
 RESOURCES = yaml.safe_load(workflow_file("../workflow/resources.yaml"))

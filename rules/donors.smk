@@ -21,10 +21,10 @@ checkpoint pseudobulk:
         runtime=runtime("pseudobulk"),
         attempt=attempt,
     params:
-        glue("pseudobulk"),
+        digest("donors/pseudobulk"),
         **config["pseudobulk"],
     script:
-        "../scripts/pseudobulk.py"
+        "../scripts/donors/pseudobulk.py"
 
 
 rule contrasts:
@@ -44,12 +44,12 @@ rule contrasts:
         runtime=runtime("contrasts"),
         attempt=attempt,
     params:
-        glue("contrasts"),
+        digest("donors/contrasts"),
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
         min_samples=config["pseudobulk"]["min_samples"],
         min_residual_df=config["differential"]["min_residual_df"],
     script:
-        "../scripts/contrasts.py"
+        "../scripts/donors/contrasts.py"
 
 
 rule differential:
@@ -72,12 +72,12 @@ rule differential:
         runtime=runtime("differential", times=config["differential"]["cell_types_per_job"]),
         attempt=attempt,
     params:
-        glue("differential"),
+        digest("donors/differential"),
         **config["differential"],
         min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
-        "../scripts/differential.py"
+        "../scripts/donors/differential.py"
 
 
 rule synthesis:
@@ -123,11 +123,11 @@ rule synthesis:
         runtime=runtime("synthesis"),
         attempt=attempt,
     params:
-        glue("synthesis"),
+        digest("donors/synthesis"),
         **config["synthesis"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
-        "../scripts/synthesis.py"
+        "../scripts/donors/synthesis.py"
 
 
 rule composition:
@@ -153,9 +153,9 @@ rule composition:
         runtime=runtime("composition"),
         attempt=attempt,
     params:
-        glue("composition"),
+        digest("donors/composition"),
         **config["composition"],
         min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
-        "../scripts/composition.py"
+        "../scripts/donors/composition.py"

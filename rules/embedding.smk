@@ -25,10 +25,10 @@ rule preprocess:
         runtime=runtime("preprocess"),
         attempt=attempt,
     params:
-        glue("preprocess"),
+        digest("embedding/preprocess"),
         **config["preprocess"],
     script:
-        "../scripts/preprocess.py"
+        "../scripts/embedding/preprocess.py"
 
 
 rule dimred:
@@ -51,11 +51,11 @@ rule dimred:
         runtime=runtime("dimred"),
         attempt=attempt,
     params:
-        glue("dimred"),
+        digest("embedding/dimred"),
         **config["dimred"],
         random_state=config["random_state"],
     script:
-        "../scripts/dimred.py"
+        "../scripts/embedding/dimred.py"
 
 
 rule layout:
@@ -84,11 +84,11 @@ rule layout:
         runtime=runtime("layout"),
         attempt=attempt,
     params:
-        glue("layout"),
+        digest("embedding/layout"),
         **config["layout"],
         random_state=config["random_state"],
     script:
-        "../scripts/layout.py"
+        "../scripts/embedding/layout.py"
 
 
 rule cluster:
@@ -110,12 +110,12 @@ rule cluster:
         runtime=runtime("cluster"),
         attempt=attempt,
     params:
-        glue("cluster"),
+        digest("embedding/cluster"),
         random_state=config["random_state"],
         n_iterations=config["cluster"]["n_iterations"],
         resolution=lambda wildcards: float(wildcards.resolution),
     script:
-        "../scripts/cluster.py"
+        "../scripts/embedding/cluster.py"
 
 
 rule markers:
@@ -135,8 +135,8 @@ rule markers:
         runtime=runtime("markers"),
         attempt=attempt,
     params:
-        glue("markers"),
+        digest("embedding/markers"),
         **config["markers"],
         target_sum=config["preprocess"]["target_sum"],
     script:
-        "../scripts/markers.py"
+        "../scripts/embedding/markers.py"

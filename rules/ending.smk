@@ -2,15 +2,12 @@
 import subprocess
 from datetime import UTC, datetime
 
-for helper in ("_failures", "_performance", "_ending", "_findings"):
-    sys.path.append(str(Path(workflow.source_path(f"../scripts/{helper}.py")).parent))
-import _ending
-import _findings
+from job import gather, listen, summary
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
 os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
-FINDINGS = _findings.listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
+FINDINGS = listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
@@ -19,8 +16,8 @@ INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_
 def end(logs):
     """Gather the failures of this run and print them by category; logs: Snakemake's own."""
     printed = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).exists())
-    failures = _ending.gather(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
-    print(_ending.summary(failures), file=sys.stderr, end="")
+    failures = gather(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
+    print(summary(failures), file=sys.stderr, end="")
 
 
 def bundle():

@@ -26,11 +26,11 @@ rule gsea:
         runtime=runtime("gsea"),
         attempt=attempt,
     params:
-        glue("gsea"),
+        digest("pathways/gsea"),
         **config["gsea"],
         random_state=config["random_state"],
     script:
-        "../scripts/gsea.py"
+        "../scripts/pathways/gsea.py"
 
 
 rule overrepresentation:
@@ -58,7 +58,7 @@ rule overrepresentation:
         runtime=runtime("overrepresentation"),
         attempt=attempt,
     params:
-        glue("overrepresentation"),
+        digest("pathways/overrepresentation"),
         **config["overrepresentation"],
     script:
-        "../scripts/overrepresentation.py"
+        "../scripts/pathways/overrepresentation.py"

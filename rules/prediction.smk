@@ -25,12 +25,12 @@ rule ridge:
         runtime=runtime("ridge"),
         attempt=attempt,
     params:
-        glue("ridge"),
+        digest("prediction/ridge"),
         **settings("ridge", "target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
-        "../scripts/ridge.py"
+        "../scripts/prediction/ridge.py"
 
 
 rule baselines:
@@ -51,11 +51,11 @@ rule baselines:
         runtime=runtime("baselines"),
         attempt=attempt,
     params:
-        glue("baselines"),
+        digest("prediction/baselines"),
         **settings("ridge", "target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
         random_state=config["random_state"],
     script:
-        "../scripts/baselines.py"
+        "../scripts/prediction/baselines.py"
 
 
 rule ridge_summary:
@@ -98,8 +98,8 @@ rule ridge_summary:
         runtime=runtime("ridge_summary"),
         attempt=attempt,
     params:
-        glue("ridge_summary"),
+        digest("prediction/ridge_summary"),
         bootstraps=config["ridge"]["bootstraps"],
         random_state=config["random_state"],
     script:
-        "../scripts/ridge_summary.py"
+        "../scripts/prediction/ridge_summary.py"

@@ -22,7 +22,7 @@ rule provenance:
         runtime=RESOURCES["provenance"]["minutes"],
         attempt=attempt,
     params:
-        glue("provenance"),
+        digest("publish/provenance"),
         workflow_version=workflow_file("../workflow/VERSION").strip(),
         commit=commit(),
         dirty=dirty(),
@@ -31,7 +31,7 @@ rule provenance:
         packages={name: metadata.version(name) for name in PACKAGES},
         config=published_config(),
     script:
-        "../scripts/provenance.py"
+        "../scripts/publish/provenance.py"
 
 
 rule publish:
@@ -63,11 +63,10 @@ rule publish:
         runtime=runtime("publish"),
         attempt=attempt,
     params:
-        glue("publish"),
+        digest("publish/publish"),
         **config["publish"],
         files=published_places,
         resolutions=RESOLUTIONS,
         contract=CONTRACT,
-        verify=[hashlib.sha256(workflow_file(f"../ops/{name}.py").encode()).hexdigest() for name in CHECKS],
     script:
-        "../scripts/publish.py"
+        "../scripts/publish/publish.py"

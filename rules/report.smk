@@ -31,10 +31,10 @@ rule report:
         runtime=runtime("report"),
         attempt=attempt,
     params:
-        glue("report"),
+        digest("report/report"),
         **config["report"],
         page=hashlib.sha256(
-            "".join(workflow_file(f"../workflow/report/{name}") for name in PAGE).encode()
+            "".join(workflow_file(f"../scripts/report/page/{name}") for name in PAGE).encode()
         ).hexdigest(),
         files=reported_places,
         published=published_paths,
@@ -45,4 +45,4 @@ rule report:
         synthesis_fdr=config["synthesis"]["fdr"],
         resolutions=RESOLUTIONS,
     script:
-        "../scripts/report.py"
+        "../scripts/report/report.py"

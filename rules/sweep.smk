@@ -26,9 +26,9 @@ rule stability:
         runtime=runtime("stability"),
         attempt=attempt,
     params:
-        glue("stability"),
+        digest("sweep/stability"),
         **config["stability"],
         tables=[list(key) for key in compared_tables()],
         variants={name: about(name) for name in VARIANTS},
     script:
-        "../scripts/stability.py"
+        "../scripts/sweep/stability.py"

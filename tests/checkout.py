@@ -28,9 +28,6 @@ class Checkout:
                 (folder / part).symlink_to(os.readlink(source))
             else:
                 shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "ops").mkdir()
-        for name in ("verify.py", "_contents.py", "_facts.py"):  # publish checks its release with them
-            shutil.copy2(ROOT / "ops" / name, folder / "ops")
         return cls(folder)
 
     def clone(self, folder: Path) -> "Checkout":

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import anndata as ad
-import draw
-import generate
 import h5py
 import numpy as np
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
+import _draw as draw
+import generate
 
 ROOT = Path(__file__).parent.parent.parent
 CELLS, DONORS, GENES, SEED = 4000, 26, 2000, 7

@@ -1,9 +1,10 @@
 """Growth and prediction on runs whose cost is a known function of cells."""
 
-import growth
 import numpy as np
 import pandas as pd
 import pytest
+
+import growth
 
 SHARD = growth.CELLS_PER_SHARD
 

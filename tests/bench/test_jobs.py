@@ -2,8 +2,9 @@
 
 import json
 
-import jobs
 import pytest
+
+import _jobs as jobs
 
 RECORD = {
     "task_name": "qc",

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compare
-import generate
 import pandas as pd
 import pytest
 import yaml
+
+import compare
+import generate
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())

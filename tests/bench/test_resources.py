@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-import resources
 import yaml
+
+import resources
 
 
 def test_the_line_touches_the_upper_points():

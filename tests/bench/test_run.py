@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 import run
 
 SETTINGS = {"cells": 300, "donors": 12, "genes": 1000, "shards": 2, "seed": 1}

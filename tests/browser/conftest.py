@@ -5,8 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import report
 from playwright.sync_api import sync_playwright
+
+from report import report
 from simulated_tables import write
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,7 +20,7 @@ def draw(folder, **sizes):
     (folder / "benchmarks").mkdir()
     blocks, words = report.gather(paths, params, folder / "benchmarks")
     page = folder / "report.html"
-    page.write_text(report.render(ROOT / "workflow/report", blocks, words))
+    page.write_text(report.render(ROOT / "scripts/report/page", blocks, words))
     return page
 
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from PIL import Image
+
 from simulated_tables import EVIL, EVIL_GENE, PLANTED
 
 ROWS = "#table-genes tbody tr"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from checkout import Checkout
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,7 +20,7 @@ TINY = {
     "gsea": {"permutation_num": 20, "min_size": 5},
     "ridge": {"alpha": [1], "folds": 2, "repeats": 1, "inner_folds": 2},
 }
-OPERATOR = ("Makefile", "requirements.lock", "pyproject.toml", ".python-version", "ops", "bench")
+OPERATOR = ("Makefile", "requirements.lock", "pyproject.toml", ".python-version", "ops", "gates", "bench")
 
 
 def tiny_copy(folder):

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import anndata as ad
-import comparators as compare
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imsave
 from scipy import sparse
+
+import comparators as compare
 
 ROOT = Path(__file__).parent.parent.parent
 

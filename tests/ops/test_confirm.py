@@ -14,7 +14,7 @@ MAKEFILE = """
 env: ; @echo "environment: $$(env | cut -d= -f1 | tr '\\n' ' ')"; echo "path: $$PATH"
 run: ; @cat step.py && mkdir -p results/publish && echo '{"release": "abc"}' > results/publish/release.json
 verify: ; @test -s results/publish/release.json
-confirm: ; python3 $(dir $(lastword $(MAKEFILE_LIST)))ops/confirm.py $(ARGS)
+confirm: ; python3 $(dir $(lastword $(MAKEFILE_LIST)))gates/confirm.py $(ARGS)
 """
 HIDING = {
     **{"PYTHONPATH": "/somewhere", "SNAKEMAKE_PROFILE": "slurm", "SCOHORT_DATA": "/data", "GIT_DIR": "x"},
@@ -34,10 +34,10 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def project(tmp_path):
-    """A committed project whose targets are small, with the real ops/confirm.py."""
+    """A committed project whose targets are small, with the real gates/confirm.py."""
     folder = tmp_path / "project"
-    (folder / "ops").mkdir(parents=True)
-    shutil.copy2(ROOT / "ops/confirm.py", folder / "ops")
+    (folder / "gates").mkdir(parents=True)
+    shutil.copy2(ROOT / "gates/confirm.py", folder / "gates")
     (folder / "Makefile").write_text(MAKEFILE)
     (folder / "step.py").write_text("")
     git(tmp_path, "init", "--quiet", "project")
@@ -46,9 +46,9 @@ def project(tmp_path):
     return folder
 
 
-def confirm(folder, *options, program="ops/confirm.py", **environment):
+def confirm(folder, *options, program="gates/confirm.py", **environment):
     """Run it there as `make confirm` does."""
-    temporary = folder.parent if (folder / "ops").exists() else folder.parent.parent
+    temporary = folder.parent if (folder / "gates").exists() else folder.parent.parent
     environment = os.environ | {"TMPDIR": str(temporary)} | environment
     return subprocess.run(
         [sys.executable, program, *options],
@@ -78,7 +78,7 @@ def test_nothing_helps_from_outside_and_registries_stay(project):
 def test_it_runs_from_any_folder_of_the_project(project):
     below = project / "docs"
     below.mkdir()
-    assert confirm(below, program="../ops/confirm.py").returncode == 0
+    assert confirm(below, program="../gates/confirm.py").returncode == 0
     command = ["make", "-f", "../Makefile", "confirm", "ARGS=env verify run"]
     environment = os.environ | {"TMPDIR": str(project.parent)}
     done = subprocess.run(command, cwd=below, env=environment, capture_output=True, text=True, check=False)

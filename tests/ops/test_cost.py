@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-import cost
 import pytest
+
+import cost
 
 ROOT = Path(__file__).parent.parent.parent
 START = datetime(2026, 11, 21, 6, 0, 0).timestamp()  # local time, as in Snakemake's logs

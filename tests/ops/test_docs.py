@@ -149,7 +149,7 @@ def test_a_new_step_is_added_as_the_page_says(tiny_run, tmp_path):
     )
     places = [place for place, _ in pieces]
     assert places == [
-        *("scripts/sex_check.py", "rules/donors.smk", "config/config.yaml"),
+        *("scripts/donors/sex_check.py", "rules/donors.smk", "config/config.yaml"),
         *("workflow/schemas/config.yaml", "workflow/resources.yaml"),
     ]
     for place, text in pieces:

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import _locked
 import anndata as ad
-import doctor
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
+import _locked
+import doctor
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -1,6 +1,7 @@
 """Each kind of change is found and told apart, and a finished run has none."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -117,15 +118,26 @@ def test_what_snakemake_cannot_plan_is_no_drift(folder):
     assert "edited.tsv" in said
 
 
+OFFERED = {  # name -> module, of what job and files offer
+    name: module
+    for part in ("job", "files")
+    for module, names in re.findall(
+        r"^from (\S+) import (.*)$", (ROOT / f"scripts/{part}/__init__.py").read_text(), flags=re.M
+    )
+    for name in names.split(", ")
+}
+
+
 def imported(name, seen):
-    """Helper modules that a script imports, directly or not: found another way than by glue()."""
-    for line in (ROOT / f"scripts/{name}.py").read_text().splitlines():
-        words = line.replace(",", " ").split()
-        if words[:1] in (["from"], ["import"]):
-            for word in words[1:2] if words[0] == "from" else words[1:]:
-                if word.startswith("_") and not word.startswith("__") and word not in seen:
-                    seen.add(word)
-                    imported(word, seen)
+    """Modules that a script imports, directly or not, as part/module: found another way than by digest()."""
+    text = (ROOT / f"scripts/{name}.py").read_text()
+    for module, block, line in re.findall(r"^ *from (\S+) import (?:\(([^)]*)\)|(.*))$", text, flags=re.M):
+        names = re.findall(r"\w+", block or line)
+        modules = {OFFERED.get(each) for each in names} if module in ("job", "files") else {module}
+        for path in {str(each).replace(".", "/") for each in modules} - seen:
+            if (ROOT / f"scripts/{path}.py").is_file():
+                seen.add(path)
+                imported(path, seen)
     return seen
 
 
@@ -145,14 +157,14 @@ def rules_of_steps():
 
 def params_of_plan(folder):
     """(rule, wildcards) -> digest of the params of every job, beyond the checkpoint too."""
-    command = [sys.executable, "ops/profiles.py", "plan", "profiles/local"]
+    command = [sys.executable, "gates/profiles.py", "plan", "profiles/local"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return {(job["rule"], str(job["wildcards"])): job["params"] for job in json.loads(done.stdout)["jobs"]}
 
 
 def test_an_edited_helper_counts_for_exactly_the_steps_that_import_it(new_tiny, tmp_path):
     """Steps import this one, and so do other helpers. Only who imports it gets other params."""
-    helper = "_design"
+    helper = "donors/_design"
     copy = new_tiny(tmp_path / "scohort")
     before = params_of_plan(copy.folder)
     with open(copy.folder / f"scripts/{helper}.py", "a") as file:
@@ -168,11 +180,15 @@ def test_an_edited_helper_counts_for_exactly_the_steps_that_import_it(new_tiny, 
 
 def test_an_edited_helper_is_other_code_and_reruns_its_steps(tiny_run, tmp_path):
     copy = tiny_run.clone(tmp_path / "scohort")
-    with open(copy.folder / "scripts/_gene_sets.py", "a") as file:
+    with open(copy.folder / "scripts/pathways/_gene_sets.py", "a") as file:
         file.write("# edited\n")
     status, found, _ = drift(copy.folder)
     assert status == 1
     rules = {path.split("/")[1] for path in found["code"]}
-    assert rules == {step for step in set(rules_of_steps().values()) if "_gene_sets" in imported(step, set())}
+    assert rules == {
+        step.split("/")[1]
+        for step in set(rules_of_steps().values())
+        if "pathways/_gene_sets" in imported(step, set())
+    }
     assert {rule for rule in found["reruns"] if rule not in AFTER_ALL} == rules
     assert found["input"] == found["missing"] == []

@@ -162,7 +162,7 @@ def test_whatever_is_killed_or_stopped_the_outputs_are_those_of_an_undisturbed_r
         "contrasts",
     }  # a second each: some are over before they are met
     assert scripts <= set(runs.killed), f"never killed: {scripts - set(runs.killed)}"
-    verify = [sys.executable, "ops/verify.py", "results/publish/v1"]
+    verify = [sys.executable, "scripts/publish/verify.py", "results/publish/v1"]
     subprocess.run(verify, cwd=runs.folder, check=True, capture_output=True)
     assert len(runs.done) >= WANTED, collections.Counter(runs.done)
     lines = (runs.folder / "results/run/failures.jsonl").read_text().splitlines()

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import _locked
-import incident
 import pytest
 import yaml
+
+import _locked
+import incident
 
 ROOT = Path(__file__).parent.parent.parent
 FORBIDDEN = ("keep-incomplete", "drop-metadata")
@@ -28,7 +29,7 @@ rule step:
 """
 SCRIPT = """
 import errno
-from _job import InputError, job
+from job import InputError, job
 
 with job(snakemake) as out:
     if snakemake.params.how == "input":
@@ -55,7 +56,7 @@ def snakemake(folder, *arguments, **config):
 
 def end_of_run(folder):
     """What rules/ending.smk does: gather the failures."""
-    code = "import sys; from pathlib import Path; import _ending; _ending.gather(Path('results'), '', '')"
+    code = "import sys; from pathlib import Path; from job import gather; gather(Path('results'), '', '')"
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), check=True)
 
 
@@ -213,7 +214,13 @@ def test_a_killed_job_is_a_failure_of_the_run(folder):
 def test_no_profile_and_no_command_keeps_poison_or_drops_provenance():
     """Partial files that are trusted, and outputs whose origin is forgotten, come from two options."""
     places = [*ROOT.glob("profiles/**/*"), *ROOT.glob("rules/*"), *ROOT.glob("workflow/**/*")]
-    places += [*ROOT.glob("ops/*.py"), *ROOT.glob("bench/*.py"), *ROOT.glob(".ci/*"), *ROOT.glob("docs/*.md")]
+    places += [
+        *ROOT.glob("ops/*.py"),
+        *ROOT.glob("gates/*.py"),
+        *ROOT.glob("bench/*.py"),
+        *ROOT.glob(".ci/*"),
+        *ROOT.glob("docs/*.md"),
+    ]
     places += [ROOT / "Makefile", ROOT / "README.md"]
     found = [
         (path.name, line)

@@ -12,9 +12,8 @@ import pytest
 import yaml
 from scipy import sparse
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "ops"))
-import guess
-from load import labels
+import _guess as guess
+from cohort.load import labels
 
 ROOT = Path(__file__).parent.parent.parent
 

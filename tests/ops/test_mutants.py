@@ -39,10 +39,10 @@ json.dump({"text": open("results/made.txt").read()}, open(snakemake.output[0], "
 GATES = {  # gate: (where, commands as make has them)
     "drift": ("toy", ["ops/drift.py --profile profile"]),
     "convergence": ("toy", ["-m snakemake --profile profile --quiet all", "ops/drift.py --profile profile"]),
-    "unit-tests": ("toy", ["ops/unit_tests.py --profile profile"]),
-    "verify": ("release", ["ops/verify.py ."]),
-    "contract-guard": ("contract", ["ops/contract_guard.py HEAD --root ."]),
-    "profiles-audit": ("project", ["ops/profiles.py audit"]),
+    "unit-tests": ("toy", ["gates/unit_tests.py --profile profile"]),
+    "verify": ("release", ["scripts/publish/verify.py ."]),
+    "contract-guard": ("contract", ["gates/contract_guard.py HEAD --root ."]),
+    "profiles-audit": ("project", ["gates/profiles.py audit"]),
     "doctor": ("project", ["ops/doctor.py"]),
     "lint": ("project", ["lint"]),
 }
@@ -118,7 +118,7 @@ MUTANTS = [  # gate, what was done, the change, what the gate says
      ["ci: config is no policy", "ci: plans other jobs than local"]),
     ("doctor", "the config has a misspelt key", append("config/config.yaml", "qualitycontrol: {}\n"),
      ["FAULT   config", "qualitycontrol"]),
-    ("lint", "an import is not used", append("scripts/qc.py", "import this_is_not_used\n"), ["F401"]),
+    ("lint", "an import is not used", append("scripts/cells/qc.py", "import this_is_not_used\n"), ["F401"]),
     ("lint", "a rule has no log", edit("rules/cells.smk", LOG, ""), ["No log directive"]),
 ]  # fmt: skip
 
@@ -152,7 +152,7 @@ def ask(gate, folder):
     words = ""
     for command in GATES[gate][1]:
         program = [sys.executable, *command.split()]
-        if command.startswith("ops/"):
+        if command.startswith(("ops/", "gates/", "scripts/")):
             program[1] = str(ROOT / program[1])
         done = subprocess.run(
             ["make", command] if gate == "lint" else program,

@@ -7,11 +7,12 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-import predict
 import pytest
-import ridge as step
-from ridge_summary import final_models, stack
 from scipy.sparse import csr_array, csr_matrix
+
+import predict
+from prediction import ridge as step
+from prediction.ridge_summary import final_models, stack
 
 ROOT = Path(__file__).parent.parent.parent
 # anndata asks pandas for an option that pandas 4 drops, when text is no object

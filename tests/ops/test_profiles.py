@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def run(*arguments, **environment):
-    """Run ops/profiles.py as an operator would."""
+    """Run gates/profiles.py as an operator would."""
     return subprocess.run(
-        [sys.executable, "ops/profiles.py", *map(str, arguments)],
+        [sys.executable, "gates/profiles.py", *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,

@@ -39,7 +39,10 @@ def reviewed(tiny_run, tmp_path_factory):
     """A finished run in a repository, on a branch of its own, its release made after the last commit."""
     checkout = tiny_run.clone(tmp_path_factory.mktemp("review") / "scohort")
     (checkout.folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
-    program = [sys.executable, checkout.folder / "ops/describe_config.py"]  # the tiny config has other values
+    program = [
+        sys.executable,
+        checkout.folder / "gates/describe_config.py",
+    ]  # the tiny config has other values
     readme = subprocess.run(program, capture_output=True, check=True).stdout
     (checkout.folder / "config/README.md").write_bytes(readme)
     git(checkout.folder, "init", "-q", "-b", "main")
@@ -72,8 +75,8 @@ def change(path, old, new):
 
 MUTANTS = {
     "make contract-guard BASE=main": ("workflow/schemas/publish.yaml", "keys: [published_at,", "keys: ["),
-    "python ops/describe_contract.py | diff": ("workflow/CONTRACT.md", "# The contract", "# A contract"),
-    "python ops/describe_config.py | diff": ("config/README.md", "#", "##"),
+    "python gates/describe_contract.py | diff": ("workflow/CONTRACT.md", "# The contract", "# A contract"),
+    "python gates/describe_config.py | diff": ("config/README.md", "#", "##"),
     "snakemake --lint": ("rules/cells.smk", '    log:\n        local("<logs>/qc/{shard}.log"),\n', ""),
     'test "$(grep -l': (
         "rules/cells.smk",
@@ -84,7 +87,7 @@ MUTANTS = {
     "! grep -rnE": ("profiles/ci/config.yaml", "retries: 0", "keep-incomplete: true\nretries: 0"),
     "snakemake --profile profiles/ci --dry-run": ("config/config.yaml", "max_pct_mt: 20", "max_pct_mt: 19"),
     'test -z "$(snakemake --profile profiles/ci --list-changes code)"': (
-        "scripts/qc.py",
+        "scripts/cells/qc.py",
         '"""',
         '"""Edited. ',
     ),

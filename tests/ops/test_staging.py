@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from checkout import Checkout
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import summary
 import tour
 
@@ -62,7 +63,7 @@ def state(folder):
 
 def test_a_tour_is_complete_true_and_changes_nothing(finished, tmp_path):
     before = state(finished)
-    done = run(finished, "ops/tour.py")
+    done = run(finished, "gates/tour.py")
     assert done.returncode == 0, done.stdout
     assert state(finished) == before
     bundle = finished / "tour"
@@ -82,20 +83,20 @@ def test_a_tour_is_complete_true_and_changes_nothing(finished, tmp_path):
     records = json.loads((bundle / "run/records.json").read_text())
     assert {record["status"] for record in records} == {"ok"}
     moved = Path(shutil.move(bundle, tmp_path / "bundle"))
-    assert run(finished, "ops/tour.py", "--check", moved).returncode == 0
+    assert run(finished, "gates/tour.py", "--check", moved).returncode == 0
     (moved / "rules.txt").write_text("edited")
-    assert run(finished, "ops/tour.py", "--check", moved).returncode == 1
+    assert run(finished, "gates/tour.py", "--check", moved).returncode == 1
 
 
 def test_a_tour_that_fails_leaves_nothing_in_the_way(finished):
-    done = run(finished, "ops/tour.py", "--configfile", "nowhere.yaml", "--out", "other")
+    done = run(finished, "gates/tour.py", "--configfile", "nowhere.yaml", "--out", "other")
     assert done.returncode != 0
     assert not (finished / "other").exists()
     assert not list(finished.glob(".tour-*"))
 
 
 def test_what_is_no_bundle_is_not_checked(tmp_path):
-    done = run(tmp_path, ROOT / "ops/tour.py", "--check", tmp_path)
+    done = run(tmp_path, ROOT / "gates/tour.py", "--check", tmp_path)
     assert done.returncode == 1
     assert "is no bundle: it has no bundle.json" in done.stdout
 
@@ -103,7 +104,7 @@ def test_what_is_no_bundle_is_not_checked(tmp_path):
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
     (tmp_path / "tour").mkdir()
     (tmp_path / "tour/mine.txt").write_text("mine")
-    done = run(tmp_path, ROOT / "ops/tour.py")
+    done = run(tmp_path, ROOT / "gates/tour.py")
     assert done.returncode == 2
     assert "tour is no bundle" in done.stdout
     assert (tmp_path / "tour/mine.txt").read_text() == "mine"
@@ -111,7 +112,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
 
 def test_rules_make_the_same_again_alone_in_an_empty_folder_on_one_core(finished):
     """Two beyond the checkpoint; `make unit-tests` runs all. What publish makes is digest of a release."""
-    done = run(finished, "ops/unit_tests.py", "--rules", "publish", "composition")
+    done = run(finished, "gates/unit_tests.py", "--rules", "publish", "composition")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "unit-tests: 2 rules; the same in content, not byte by byte: none" in done.stdout
     expected = finished / ".tests/unit/composition/expected/results/composition"
@@ -119,6 +120,6 @@ def test_rules_make_the_same_again_alone_in_an_empty_folder_on_one_core(finished
 
 
 def test_unit_tests_are_not_made_of_results_too_big_to_copy(finished):
-    done = run(finished, "ops/unit_tests.py", "--max-mb", "0.1")
+    done = run(finished, "gates/unit_tests.py", "--max-mb", "0.1")
     assert done.returncode == 2
     assert "more than --max-mb 0.1; use the demo" in done.stdout

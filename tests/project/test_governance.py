@@ -12,8 +12,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 GOVERNANCE = (ROOT / "docs/governance.md").read_text()
 TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.M)
 EXAMPLES = {
-    "scripts/sex_check.py",
-    "tests/unit/test_sex_check.py",
+    "scripts/donors/sex_check.py",
+    "tests/unit/donors/test_sex_check.py",
 }  # of docs/extend.md: the reader makes them
 ROWS = re.findall(r"^\| (`[^|]+`) \|", GOVERNANCE, flags=re.M)
 
@@ -28,14 +28,18 @@ def test_every_target_says_what_it_does():
     assert silent == []
 
 
-@pytest.mark.parametrize("program", ["drift", "summary", "unit_tests", "tour", "confirm"])
+@pytest.mark.parametrize(
+    "program", ["ops/drift", "ops/summary", "gates/unit_tests", "gates/tour", "gates/confirm"]
+)
 def test_a_program_explains_itself(program):
-    command = [sys.executable, ROOT / f"ops/{program}.py", "--help"]
+    command = [sys.executable, ROOT / f"{program}.py", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) > 5
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_files_that_a_document_names_exist(path):
-    named = re.findall(r"`((?:ops|tests|workflow|rules|scripts|profiles|docs)/[\w./-]+)`", path.read_text())
+    named = re.findall(
+        r"`((?:ops|gates|tests|workflow|rules|scripts|profiles|docs)/[\w./-]+)`", path.read_text()
+    )
     assert [name for name in named if name not in EXAMPLES and not list(ROOT.glob(name))] == []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from checkout import Checkout
 
 HERE = Path(__file__).parent

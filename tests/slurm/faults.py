@@ -4,7 +4,7 @@
 import time
 from pathlib import Path
 
-from _job import InputError, job
+from job import InputError, job
 
 
 def hungry(attempt: int) -> str:

@@ -250,7 +250,7 @@ def small(tmp_path):
 @pytest.fixture(scope="session")
 def small_release(tmp_path_factory):
     """A release of the small cohort; tests must not change it."""
-    from publish import build
+    from publish.publish import build
 
     folder = tmp_path_factory.mktemp("release")
     paths, params = write_small(folder / "results")

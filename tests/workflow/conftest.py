@@ -1,6 +1,7 @@
 """Whole runs, each in a copy of the project in a temporary folder."""
 
 import pytest
+
 from checkout import Checkout
 
 

@@ -13,19 +13,20 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import _contrast
-import _gene_sets
 import anndata as ad
-import filter as filter_step
 import h5py
-import load as load_step
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from _failures import Category, classify
 from jsonschema import Draft202012Validator
 from scipy.sparse import csr_matrix
+
+from cohort import filter as filter_step
+from cohort import load as load_step
+from donors import _contrast
+from job._failures import Category, classify
+from pathways import _gene_sets
 
 ROOT = Path(__file__).parent.parent.parent
 DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())

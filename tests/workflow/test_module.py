@@ -8,8 +8,9 @@ from pathlib import Path
 import anndata as ad
 import pandas as pd
 import pytest
-import simulate
 import yaml
+
+from cohort import simulate
 
 # anndata 0.13 asks pandas for an option that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")

@@ -29,8 +29,8 @@ def overlay(checkout, content):
 
 
 def verified(folder, *arguments):
-    """What ops/verify.py says about a release that has to be whole."""
-    command = [sys.executable, ROOT / "ops/verify.py", folder, *arguments]
+    """What scripts/publish/verify.py says about a release that has to be whole."""
+    command = [sys.executable, ROOT / "scripts/publish/verify.py", folder, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

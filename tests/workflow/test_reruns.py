@@ -67,14 +67,14 @@ def test_a_setting_of_the_embedding_leaves_the_donor_branch_alone(demo):
 
 
 def test_an_edited_script_reruns_its_jobs_and_what_follows(demo):
-    edit(demo, "scripts/overrepresentation.py", '"""', '"""Edited. ')
+    edit(demo, "scripts/pathways/overrepresentation.py", '"""', '"""Edited. ')
     assert set(demo.plan()) == {"overrepresentation"}
-    edit(demo, "scripts/dimred.py", '"""', '"""Edited. ')
+    edit(demo, "scripts/embedding/dimred.py", '"""', '"""Edited. ')
     assert set(demo.plan()) == {"overrepresentation", "dimred", "layout", "cluster", "markers"}
 
 
 def test_an_edited_helper_module_reruns_every_step_that_imports_it(demo):
-    edit(demo, "scripts/_job.py", '"""', '"""Edited. ')
+    edit(demo, "scripts/job/_context.py", '"""', '"""Edited. ')
     assert {"simulate", "load", "qc", "pseudobulk"} <= set(demo.plan())
 
 

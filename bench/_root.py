@@ -1,0 +1,1 @@
+../ops/_root.py

@@ -1,0 +1,1 @@
+"""Which cells can be trusted."""

@@ -1,0 +1,191 @@
+"""Matrices of cells x genes as blocks of rows of bounded size, from HDF5 or a MatrixMarket text.
+
+No reader holds the whole matrix: CSR and dense are read in row blocks, a MatrixMarket text as a stream when
+its lines are ordered by cell (as 10x writes them). Input that is ordered by gene (CSC, other texts) costs one
+more pass over the file per `PASS_BLOCKS` blocks. Values keep the type that they have in the file.
+"""
+
+import contextlib
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from job import CorruptedInput, InputError
+
+PASS_BLOCKS = 16  # blocks that are put in order together when the input is ordered by gene; 8 bytes a value
+
+MISSING_PART = re.compile("unable to .*open|can't .*open", flags=re.IGNORECASE)  # h5py's words
+
+Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, column, value
+
+
+def cuts(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
+    """Consecutive (start, stop) of lines with at most `block_values` values, or of one line that has more."""
+    ends, start = np.concatenate([[0], np.cumsum(lengths)]), 0
+    while start < len(lengths):
+        stop = max(int(np.searchsorted(ends, ends[start] + block_values, side="right")) - 1, start + 1)
+        yield start, stop
+        start = stop
+
+
+@contextlib.contextmanager
+def hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file for reading.
+
+    InputError when it is missing or may not be read, CorruptedInput when it is no HDF5 or cut off; other I/O
+    errors stay.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if error.errno and not isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        kind = InputError if error.errno else CorruptedInput
+        raise kind(f"{path}: cannot be read ({error}); correct cohort.path or the sample sheet") from error
+    with file:
+        try:
+            yield file
+        except OSError as error:  # a chunk that cannot be unpacked; what the system reports has an errno
+            if error.errno:
+                raise
+            raise CorruptedInput(f"{path}: damaged ({error}); get the file again") from error
+        except KeyError as error:  # h5py's, for a dataset or an attribute; any other is a fault of ours
+            if not MISSING_PART.search(str(error)):
+                raise
+            raise CorruptedInput(f"{path}: a part is missing ({error}); get the file again") from error
+
+
+def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
+    """Blocks of rows of one CSR, CSC or dense matrix of an HDF5 file. CorruptedInput when it is damaged."""
+    with hdf5(path) as file:
+        matrix = file[key]
+        if isinstance(matrix, h5py.Dataset):
+            yield from _dense(matrix, block_values)
+        elif matrix.attrs.get("encoding-type") == "csc_matrix":
+            pieces = partial(_compressed, matrix, n_columns, n_rows)
+            yield from in_row_order(partial(_triplets, pieces), n_rows, n_columns, block_values)
+        else:
+            for _, *parts in _compressed(matrix, n_rows, n_columns, block_values):
+                yield csr_array(tuple(parts), shape=(len(parts[2]) - 1, n_columns))
+
+
+def _dense(matrix: h5py.Dataset, block_values: int) -> Iterator[csr_array]:
+    tall = matrix.chunks[0] if matrix.chunks else 1  # whole chunks, so that none is decompressed twice
+    step = max(block_values // matrix.shape[1] // tall, 1) * tall
+    for start in range(0, len(matrix), step):
+        yield csr_array(matrix[start : start + step])
+
+
+def _compressed(matrix: h5py.Group, lines: int, width: int, block_values: int) -> Iterator[tuple]:
+    """(first line, data, indices, indptr) of consecutive lines of a CSR or CSC matrix, checked."""
+    indptr = matrix["indptr"][:].astype(np.int64)
+    sound = len(indptr) == lines + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
+    if not (sound and indptr[-1] == len(matrix["data"]) == len(matrix["indices"])):
+        raise CorruptedInput(
+            f"{matrix.file.filename}: index pointers of {matrix.name} are damaged; get the file again"
+        )
+    for start, stop in cuts(np.diff(indptr), block_values):
+        inside = slice(indptr[start], indptr[stop])
+        indices = matrix["indices"][inside]
+        if len(indices) and not 0 <= indices.min() <= indices.max() < width:
+            raise CorruptedInput(
+                f"{matrix.file.filename}: indices of {matrix.name} are damaged; get the file again"
+            )
+        yield start, matrix["data"][inside], indices, indptr[start : stop + 1] - indptr[start]
+
+
+def _triplets(pieces: Callable, block_values: int) -> Iterator[Triplets]:
+    """Row, column and value of consecutive columns of a CSC matrix."""
+    for first, data, indices, indptr in pieces(block_values):
+        columns = np.arange(first, first + len(indptr) - 1, dtype=np.int32)
+        yield indices, np.repeat(columns, np.diff(indptr)), data
+
+
+def in_row_order(triplets: Callable, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
+    """Blocks of rows from triplets in any order, in bounded memory.
+
+    triplets: called with a block size, starts a pass over the input. The first pass counts. Then follows one
+    pass in all when rows ascend, otherwise one pass per `PASS_BLOCKS` blocks.
+    """
+    lengths, ascending, last = np.zeros(n_rows, dtype=np.int64), True, 0
+    for rows, _, _ in triplets(block_values):
+        if len(rows):
+            lengths += np.bincount(rows, minlength=n_rows)
+            ascending = ascending and rows[0] >= last and bool((np.diff(rows) >= 0).all())
+            last = rows[-1]
+    stream, held = triplets(block_values), None
+    for start, stop in cuts(lengths, block_values if ascending else PASS_BLOCKS * block_values):
+        if not ascending:
+            stream, held = triplets(block_values), None
+        indptr = np.concatenate([[0], np.cumsum(lengths[start:stop])])
+        free, indices, data = indptr[:-1].copy(), np.empty(indptr[-1], dtype=np.int32), np.empty(0)
+        missing = len(indices)
+        while missing:
+            held = held or next(stream)
+            rows, columns, values = held
+            chosen = np.flatnonzero((rows >= start) & (rows < stop))
+            chosen = chosen[np.argsort(rows[chosen], kind="stable")]
+            row = rows[chosen] - start
+            here = np.bincount(row, minlength=stop - start)
+            place = free[row] + np.arange(len(row)) - np.repeat(np.cumsum(here) - here, here)
+            data = data if len(data) else np.empty(len(indices), dtype=values.dtype)
+            indices[place], data[place] = columns[chosen], values[chosen]
+            free += here
+            missing -= len(row)
+            held = None if missing else held  # its last rows may belong to the next block
+        block = csr_array((data, indices, indptr), shape=(stop - start, n_columns))
+        for first, end in cuts(lengths[start:stop], block_values):
+            yield block[first:end]
+        del block, data, indices  # before the next ones are made
+
+
+def matrix_market_shape(path: Path) -> tuple[int, int]:
+    """(genes, cells) of a MatrixMarket text; InputError when it is none or holds no numbers."""
+    with _text(path) as lines:
+        return _header(path, lines)[:2]
+
+
+def matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
+    """Cell, gene and value of consecutive lines, counted from 0. CorruptedInput when the text is damaged."""
+    with _text(path) as lines:
+        n_genes, n_cells, expected = _header(path, lines)
+        read = 0
+        try:
+            for chunk in _chunks(lines, block_values) if expected else ():
+                genes, cells = chunk["gene"].to_numpy() - 1, chunk["cell"].to_numpy() - 1
+                if min(genes.min(), cells.min()) < 0 or genes.max() >= n_genes or cells.max() >= n_cells:
+                    raise ValueError(f"a line beyond {n_genes} genes x {n_cells} cells")
+                read += len(chunk)
+                yield cells, genes, chunk["value"].to_numpy()
+            if read != expected:
+                raise ValueError(f"{read:,} values of {expected:,}")
+        except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+            raise CorruptedInput(f"{path}: damaged or cut off ({error}); get the file again") from error
+
+
+def _chunks(lines, block_values):
+    types = {"gene": np.int32, "cell": np.int32, "value": np.float64}
+    return pd.read_csv(lines, sep=r"\s+", header=None, names=list(types), dtype=types, chunksize=block_values)
+
+
+def _text(path: Path):
+    return gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
+
+
+def _header(path: Path, lines) -> tuple[int, int, int]:
+    """Genes, cells and number of values, leaving `lines` at the first value."""
+    kind = next(lines, "").lower().split()
+    if kind[:3] != ["%%matrixmarket", "matrix", "coordinate"] or kind[3] not in ("integer", "real"):
+        raise InputError(
+            f"{path}: starts with {' '.join(kind)[:40]!r}, not as a MatrixMarket of counts; replace it"
+        )
+    genes, cells, values = next(line for line in lines if not line.startswith("%")).split()
+    return int(genes), int(cells), int(values)

@@ -1,0 +1,1 @@
+"""What changes with a covariate, cell type by cell type, with the sample as the unit."""

@@ -1,0 +1,224 @@
+"""A contrast of the config, checked against the table of all samples and settled where it leaves things open.
+
+A design is a formula of columns of that table, with + - * : ( ) 0 1 and the functions below. Nothing else is
+passed on to formulaic, which would run any Python. What is settled here holds for the whole cohort, so that a
+reference level is the same in every cell type.
+"""
+
+import ast
+from dataclasses import dataclass
+
+import pandas as pd
+
+from job import InputError
+
+FUNCTIONS = ("log", "log2", "log10", "bs", "cr", "poly")
+CURVES = {"bs", "cr", "poly"}  # functions that make several columns, tested together
+NOT_VARIABLES = ("cell_type", "label", "used", "reason")  # columns of the sums that describe no sample
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What is tested. A factor is a categorical variable; its levels are compared with a reference."""
+
+    name: str
+    design: str
+    test: str  # a term of the design
+    variables: list[str]  # of the design
+    in_functions: set[str]  # variables that stand in a function somewhere
+    tested: list[str]  # variables of the tested term
+    unit: float | None  # None when the tested term has no numeric variable
+    factor: str | None  # the one factor of the tested term
+    level: str | None  # its level that is compared with its reference; None: all levels are tested together
+    references: dict[str, str]  # of every factor of the design
+    needed: set[str]  # factors whose reference gives the tested effect its meaning
+    subset: dict[str, list]  # column -> values of the samples that take part; empty for all
+
+
+def parse(formula: str, setting: str) -> ast.expr:
+    """The syntax tree of a formula, `:` as matrix product. InputError for anything that is not allowed."""
+    text = formula.strip().removeprefix("~").strip()
+    allowed = f"use columns, + - * : ( ) 0 1 and {', '.join(FUNCTIONS)} in {setting}"
+    try:
+        tree = ast.parse(text.replace(":", "@"), mode="eval").body
+    except SyntaxError as error:
+        raise InputError(f"{setting}: {formula!r} is no formula; {allowed}") from error
+    if any(sign in text for sign in "@#\n") or not _is_formula(tree):
+        raise InputError(f"{setting}: {formula!r} has what a formula may not have; {allowed}")
+    return tree
+
+
+def _is_formula(node: ast.expr) -> bool:
+    match node:
+        case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.MatMult(), right):
+            return _is_formula(left) and _is_formula(right)
+        case ast.UnaryOp(ast.USub(), ast.Constant(value)) | ast.Constant(value):
+            return type(value) is int and value in (0, 1)
+        case ast.Call(ast.Name(function), [ast.Name(), *values], keywords):
+            values = [*values, *(keyword.value for keyword in keywords)]
+            return function in FUNCTIONS and all(map(_is_constant, values))
+    return isinstance(node, ast.Name)
+
+
+def _is_constant(node: ast.expr) -> bool:
+    """A number, text or truth value, or a list of them (knots)."""
+    return all(
+        isinstance(item, ast.Constant) for item in (node.elts if isinstance(node, ast.List) else [node])
+    )
+
+
+def variables_of(tree: ast.expr) -> tuple[list[str], set[str]]:
+    """Columns that a formula names, in order, and those of them that stand inside a function."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    functions = {id(call.func) for call in calls}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
+    names.sort(key=lambda node: node.col_offset)
+    return list(dict.fromkeys(node.id for node in names)), {call.args[0].id for call in calls}
+
+
+def terms_of(formula: str, setting: str) -> list:
+    """The terms of a formula, as formulaic understands them."""
+    from formulaic import Formula
+    from formulaic.errors import FormulaicError
+
+    try:
+        return [term for term in Formula(formula) if str(term) not in ("0", "1")]
+    except FormulaicError as error:
+        raise InputError(f"{setting}: {formula!r} is no formula ({error}); correct {setting}") from error
+
+
+def is_factor(values: pd.Series) -> bool:
+    """Whether a column is a category in a model: text and truth values are."""
+    return not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
+
+
+def levels(values: pd.Series) -> list[str]:
+    """Levels that a factor has, sorted; missing values and "" are none."""
+    return sorted(set(values.dropna().astype(str)) - {""})
+
+
+def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
+    """Check a contrast of the config against the table of all samples and settle what it leaves open.
+
+    contrast: name, design, test and, where they apply, unit, level, reference, references (by variable) and
+    subset (values by column), outside of which no sample counts here. A reference that is not given is the
+    first level in alphabetical order, apart from the level compared. A tested factor of three levels or more
+    without level and reference is tested as a whole.
+    Raises InputError, naming the key, for whatever does not fit.
+    """
+    where, test = f"contrasts.{contrast['name']}", contrast["test"]
+    subset = contrast.get("subset", {})
+    _check_subset(subset, obs, f"{where}.subset")
+    obs = obs[in_subset(obs, subset)]
+    variables, in_functions = variables_of(parse(contrast["design"], f"{where}.design"))
+    _check_columns(variables, in_functions, obs, f"{where}.design")
+    tree = parse(test, f"{where}.test")
+    tested, _ = variables_of(tree)
+    terms, wanted = terms_of(contrast["design"], f"{where}.design"), terms_of(f"0 + {test}", f"{where}.test")
+    if len(wanted) != 1 or wanted[0] not in terms:
+        has = ", ".join(map(str, terms)) or "none"
+        raise InputError(
+            f"{where}.test: {test!r} is no term of the design (it has: {has}); correct {where}.test"
+        )
+    factors = [name for name in variables if is_factor(obs[name])]
+    numeric = bool(set(tested) - set(factors))
+    curve = not CURVES.isdisjoint(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    if "unit" in contrast and (curve or not numeric):
+        what = "a curve, tested as a whole" if curve else "no number"
+        raise InputError(f"{where}.unit: {test!r} is {what}; remove {where}.unit")
+    factor, level, references = _settle_levels(contrast, obs, factors, [n for n in tested if n in factors])
+    products = [str(term) for term in terms if term.degree > 1]
+    multiplied = {name for product in products for name in variables_of(parse(product, where))[0]}
+    return Contrast(
+        name=contrast["name"],
+        design=contrast["design"],
+        test=test,
+        variables=variables,
+        in_functions=in_functions,
+        tested=tested,
+        unit=float(contrast.get("unit", 1)) if numeric and not curve else None,
+        factor=factor,
+        level=level,
+        references=references,
+        needed=(multiplied | (set(tested) if level is not None else set())) & set(factors),
+        subset=subset,
+    )
+
+
+def in_subset(obs: pd.DataFrame, subset: dict[str, list]) -> pd.Series:
+    """(samples,) bool: whether each sample has one of the values of every column of the subset."""
+    inside = pd.Series(True, index=obs.index)
+    for name, values in subset.items():
+        as_text = is_factor(obs[name])
+        inside &= obs[name].astype(str).isin(map(str, values)) if as_text else obs[name].isin(values)
+    return inside
+
+
+def _check_subset(subset: dict[str, list], obs: pd.DataFrame, setting: str) -> None:
+    """Raise InputError for a column that is none, or a value that no sample has."""
+    _check_columns(list(subset), set(), obs, setting)
+    for name, values in subset.items():
+        for value in values:
+            if not in_subset(obs, {name: [value]}).any():
+                has = ", ".join(map(str, sorted(set(obs[name].dropna()))[:20]))
+                raise InputError(f"{setting}: {name} is never {value!r} (it is: {has}); correct {setting}")
+
+
+def _check_columns(variables: list[str], in_functions: set[str], obs: pd.DataFrame, setting: str) -> None:
+    """Raise InputError for a variable that is no column, and for text inside a function."""
+    columns = [str(column) for column in obs if column not in NOT_VARIABLES]
+    for name in variables:
+        if name not in columns:
+            raise InputError(
+                f"{setting}: {name!r} is no column of the samples (they have: {', '.join(columns)}); "
+                f"correct {setting} or add {name} to load.covariates"
+            )
+        if name in in_functions and is_factor(obs[name]):
+            raise InputError(f"{setting}: {name!r} is text inside a function; take it out in {setting}")
+
+
+def _settle_levels(
+    contrast: dict, obs: pd.DataFrame, factors: list[str], tested: list[str]
+) -> tuple[str | None, str | None, dict[str, str]]:
+    """The factor whose levels are compared, the level, and the reference of every factor.
+
+    factors: of the design; tested: those of the tested term.
+    """
+    where = f"contrasts.{contrast['name']}"
+    references = dict(contrast.get("references", {}))
+    factor, level = tested[0] if len(tested) == 1 else None, contrast.get("level")
+    for key in ("level", "reference"):
+        if key in contrast and factor is None:
+            raise InputError(
+                f"{where}.{key}: {contrast['test']!r} has {len(tested)} categories; remove {where}.{key}"
+            )
+    if "reference" in contrast:
+        references[factor] = contrast["reference"]
+    for name in references:
+        if name not in factors:
+            raise InputError(f"{where}.references: {name!r} is no category of the design; remove it")
+    for name in factors:
+        has = levels(obs[name])
+        others = [value for value in has if (name, value) != (factor, level)]
+        references.setdefault(name, others[0] if others else "")
+        asked = [references[name]] if others else []
+        asked += [level] if name == factor and level is not None else []
+        for value in asked:
+            if value not in has:
+                raise InputError(
+                    f"{where}: {name} is never {value!r} (it is: {', '.join(has[:20])}); correct {where}"
+                )
+    if factor is None:
+        return None, None, references
+    others = [value for value in levels(obs[factor]) if value != references[factor]]
+    if level is None and len(others) > 1:
+        if "reference" not in contrast:
+            return factor, None, references
+        raise InputError(
+            f"{where}.level: {factor} has {len(others)} levels beside the reference {references[factor]!r} "
+            f"({', '.join(others[:20])}); name the one to compare in {where}.level, or remove "
+            f"{where}.reference to test all levels together"
+        )
+    if level is not None and level == references[factor]:
+        raise InputError(f"{where}.level: {level!r} is the reference too; correct {where}.level")
+    return factor, level if level is not None else "".join(others), references

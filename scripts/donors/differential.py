@@ -1,0 +1,235 @@
+"""Test each gene of some cell types for one contrast: DESeq2's model on the sums of a type's samples.
+
+Each type is tested alone. A job has cell_types_per_job of them, as PyDESeq2 takes longer to import than to
+test a small cohort; what it finds does not depend on that.
+
+Negative binomial model with a log link on raw sums; size factors by the median of ratios ("ratio"), or by
+"poscounts" when every tested gene has a zero (PyDESeq2 would otherwise iterate without end); dispersions
+shrunk to their trend; Wald test of the effect that the contrast names, or a likelihood-ratio test of a term
+of several columns; p-values adjusted by Benjamini and Hochberg after independent filtering at `fdr`. Love,
+Huber & Anders 2014, Genome Biology 15:550; PyDESeq2 (Muzellec et al. 2023, Bioinformatics 39:btad547) with
+R's decisions where they differ (_deseq2.py). Genes are chosen by `gene_filter` (_gene_filter.py).
+
+log2FoldChange and lfcSE are per contrast.unit of a numeric term, or level against reference of a factor (see
+_design.py, which makes the model matrix). Where several effects are tested together there is no one fold
+change: both are missing, stat is the likelihood ratio on df degrees of freedom, and log2Range says how much
+the term changes the gene between the two samples that it sets furthest apart. With `shrink`,
+log2FoldChange_shrunk and lfcSE_shrunk are apeglm's, in the same unit; the status says where they cannot be.
+
+With `cooks`, counts that are outliers by Cook's distance are replaced where 7 samples share their row of the
+model matrix, and genes with an outlier among samples that share it with 2 others get no p-value (outlier).
+A numeric covariate leaves few such samples: donors of one age and sex.
+Dispersions: of the gene alone, of the trend, of the gene shrunk to it (map), and the final one, which stays
+the gene's own when that is far above the trend. dispersion_searched: an optimiser failed and a grid search
+found it; converged: the coefficients; replaced: outliers were.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from donors._contrast import Contrast, settle
+from donors._design import Design, build, effect
+from donors._gene_filter import keep_genes
+from files import read_obs, read_types, stack
+from job import InputError, job, stage
+
+COLUMNS = {
+    "gene_id": str,
+    "symbol": str,
+    "baseMean": float,
+    "log2FoldChange": float,
+    "lfcSE": float,
+    "stat": float,
+    "pvalue": float,
+    "padj": float,
+    "df": int,
+    "log2Range": float,
+    "log2FoldChange_shrunk": float,
+    "lfcSE_shrunk": float,
+    "dispersion": float,
+    "dispersion_gene": float,
+    "dispersion_trend": float,
+    "dispersion_map": float,
+    "dispersion_searched": bool,
+    "converged": bool,
+    "replaced": bool,
+    "outlier": bool,
+}
+MEAN_TREND = "the trend of dispersions did not converge, one mean dispersion is taken for all genes"
+
+
+class Result(NamedTuple):
+    """What one cell type and contrast give."""
+
+    genes: pd.DataFrame  # a row per tested gene
+    status: dict  # what was done, or why nothing was
+    samples: pd.DataFrame  # a row per sample
+
+
+def differential(
+    counts: sparse.csr_array,
+    genes: pd.DataFrame,
+    obs: pd.DataFrame,
+    contrast: Contrast,
+    *,
+    min_samples: int,
+    min_residual_df: int,
+    fdr: float,
+    cooks: bool,
+    shrink: bool,
+    threads: int,
+    **gene_filter,
+) -> Result:
+    """Test one contrast in one table of samples.
+
+    counts: (samples, genes) raw counts; genes: gene_id, symbol; obs: (samples) what the design names and,
+    where they apply, `sample` and `reason` (why a sample takes no part); gene_filter: settings of keep_genes.
+    When there is a reason not to test, the status has it and the table of genes is empty. Raises InputError
+    as `build` does.
+    """
+    design = build(contrast, obs, min_samples=min_samples, min_residual_df=min_residual_df)
+    reason, message, tested = design.reason, design.message, np.zeros(len(genes), dtype=bool)
+    if not reason:
+        used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
+        tested = keep_genes(used, design.matrix.to_numpy(), **gene_filter)
+        if not tested.any():
+            least = f"{gene_filter['min_count']} counts in enough samples"
+            reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
+    table, samples, chosen = no_genes(), design.samples.assign(size_factor=np.nan), {}
+    if not reason:
+        from donors._deseq2 import fit
+
+        names = samples.loc[samples["used"], "sample"]
+        dense = pd.DataFrame(used[:, tested].toarray(), index=names, columns=genes["gene_id"][tested])
+        raw, size_factors, chosen = fit(dense, design, fdr=fdr, cooks=cooks, shrink=shrink, threads=threads)
+        raw.insert(0, "symbol", genes["symbol"][tested].to_numpy())
+        table = raw.rename_axis("gene_id").reset_index()[list(COLUMNS)].astype(COLUMNS)
+        table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
+        samples["size_factor"] = samples["sample"].map(size_factors)
+        message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
+    status = describe(contrast, design, table, fdr=fdr) | chosen
+    status |= {"status": reason or "tested", "message": message, "genes": len(genes)}
+    return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples)
+
+
+def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: float) -> dict:
+    """The status of a test: what was asked and done, and what was found at the false discovery rate `fdr`.
+
+    up and down count directions, which a joint test does not have.
+    """
+    significant = table["padj"] < fdr
+    return {
+        "contrast": contrast.name,
+        "status": "",
+        "message": "",
+        "samples": len(design.samples),
+        "samples_used": int(design.samples["used"].sum()),
+        "genes": 0,
+        "genes_tested": len(table),
+        "design": contrast.design,
+        "coefficient": design.coefficient,
+        "effect": effect(contrast, design),
+        "unit": None if design.joint else contrast.unit,
+        "test": ("LRT" if design.joint else "Wald") if design.hypothesis is not None else "",
+        "df": len(design.hypothesis) if design.hypothesis is not None else None,
+        "size_factors": "",
+        "trend": "",
+        "shrinkage": "",
+        "filter_threshold": None,
+        "gene_filter": "",
+        "residual_df": design.residual_df,
+        "vif": design.vif,
+        "fdr": fdr,
+        "significant": int(significant.sum()),
+        "up": int((significant & (table["log2FoldChange"] > 0)).sum()),
+        "down": int((significant & (table["log2FoldChange"] < 0)).sum()),
+        "without_pvalue": int(table["pvalue"].isna().sum()),
+        "not_converged": int((~table["converged"]).sum()),
+    }
+
+
+def no_genes() -> pd.DataFrame:
+    """The table of genes without a row, with its columns and types."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def part_of(cell_types: pd.DataFrame, part: int, *, cell_types_per_job: int) -> pd.DataFrame:
+    """Rows of the tested cell types of one job: part 0 has the first ones.
+
+    cell_types: pseudobulk/cell_types.tsv as text. Raises InputError when there are not so many.
+    """
+    tested = cell_types[cell_types["tested"] == "True"]
+    chosen = tested.iloc[part * cell_types_per_job : (part + 1) * cell_types_per_job]
+    if chosen.empty:
+        raise InputError(
+            f"differential: no part {part:02d}; {len(tested)} cell types are tested, {cell_types_per_job} in "
+            "a job (differential.cell_types_per_job)"
+        )
+    return chosen
+
+
+def check_verdict(path: str, cell_type: str, status: dict) -> None:
+    """Raise RuntimeError unless rule contrasts came to the same verdict on the design."""
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).set_index("cell_type")
+    expected = table.loc[cell_type, "reason"]
+    found = "" if status["status"] in ("tested", "no_genes") else status["status"]
+    if found != expected:
+        raise RuntimeError(f"{path}: {cell_type} is {expected or 'estimable'!r}, here it is {found!r}")
+
+
+def status_table(status: list[dict]) -> pd.DataFrame:
+    """A row per cell type; what may be missing in one row is written alike in the others then."""
+    return pd.DataFrame(status).astype({"df": "Int64", "residual_df": "Int64", "unit": "Float64"})
+
+
+def summary(status: dict) -> str:
+    """One line of what was found in a cell type, or why not."""
+    where = f"differential of {status['contrast']} in {status['label']}: "
+    if status["status"] != "tested":
+        return f"{where}not tested, {status['status']} ({status['message']})"
+    found = f"{found_in(status)}, {status['effect']}"
+    genes = f"{status['genes_tested']:,} of {status['genes']:,} genes pass the filter"
+    how = f"{status['samples_used']} of {status['samples']} samples, size factors {status['size_factors']}"
+    failed = f"{status['not_converged']} genes not converged" if status["not_converged"] else ""
+    return "; ".join(filter(None, [where + found, genes, how, failed, status["message"]]))
+
+
+def found_in(status: dict) -> str:
+    """Numbers of significant genes, or the reason why none was tested."""
+    if status["status"] != "tested":
+        return f"not tested ({status['status']})"
+    directions = f"{status['up']} up, {status['down']} down"
+    return f"{status['significant']} genes" if status["test"] == "LRT" else directions
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        params = dict(snakemake.params.items())  # noqa: F821
+        sums = snakemake.input.sums  # noqa: F821
+        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
+        part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")  # noqa: F821
+        types = part_of(types, part, cell_types_per_job=per_job)
+        contrast = settle(params.pop("contrast"), read_obs(sums))
+        results = {}
+        for (cell_type, label), (counts, obs, genes) in zip(
+            types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
+        ):
+            stage(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
+            try:
+                result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)  # noqa: F821
+                check_verdict(snakemake.input.contrast, cell_type, result.status)  # noqa: F821
+            except Exception as error:
+                error.add_note(f"in cell type {label}")
+                raise
+            head = {"contrast": "", "cell_type": cell_type, "label": label}
+            results[cell_type] = result._replace(status=head | result.status)
+            print(summary(results[cell_type].status), flush=True)
+        stack({name: result.genes for name, result in results.items()}).to_parquet(out.genes, index=False)
+        status = [result.status for result in results.values()]
+        status_table(status).to_csv(out.status, sep="\t", index=False)
+        samples = stack({name: result.samples for name, result in results.items()})
+        samples.to_csv(out.samples, sep="\t", index=False)
+        print("differential: " + "; ".join(f"{each['label']} {found_in(each)}" for each in status))

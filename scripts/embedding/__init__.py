@@ -1,0 +1,1 @@
+"""The map of cells: variable genes, components, neighbours, UMAP, clusters, markers."""

@@ -1,0 +1,151 @@
+"""Harmonise components over a batch and link each cell to its nearest ones.
+
+Harmony (Korsunsky et al. 2019, Nature Methods 16:1289; harmonypy) moves the components so that the levels of
+the batch mix; without a batch, or with one level of it, they stay as they are, and the status says so.
+Neighbours are Euclidean in these coordinates, weighted as in UMAP (McInnes et al. 2018, arXiv:1802.03426;
+called by scanpy). All of it is seeded and gives the same for any number of threads.
+"""
+
+import os
+
+import anndata as ad
+import harmonypy
+import numpy as np
+import pandas as pd
+
+from embedding._compiled import compilations_kept
+from job import InputError, job, stage
+
+EXACT_CELLS = (
+    100_000  # there all distances take about as long as pynndescent, which is no more than approximate
+)
+APPROXIMATE_THREADS = 4  # what pynndescent finds depends on their number: it is part of the method
+EPSILON = 1e-2  # Harmony's own: it has converged when the objective falls by a smaller share
+
+
+def mix(
+    components: np.ndarray, batch: pd.Series | None, *, max_iter_harmony: int, random_state: int, threads: int
+) -> tuple[np.ndarray, dict]:
+    """Components moved so that the batch's levels mix, and how that went.
+
+    components: (cells, n); batch: (cells,) labels, or None. Returns (cells, n) float32 and batches,
+    iterations, converged (None if nothing was done) and reason (one_level).
+    """
+    cells, levels = len(components), 1 if batch is None else batch.nunique()
+    if levels < 2:
+        status = {"batches": levels, "iterations": 0, "converged": None}
+        return components.astype(np.float32), status | {"reason": "" if batch is None else "one_level"}
+    harmony = harmonypy.run_harmony(
+        components,
+        {"batch": batch.to_numpy(dtype=object)},
+        "batch",
+        nclust=int(np.clip(round(cells / 30), 1, 100)),  # its own rule, but never none
+        max_iter_harmony=max_iter_harmony,
+        epsilon_harmony=EPSILON,
+        random_state=random_state,
+        ncores=threads,
+        verbose=True,  # its iterations, in the log
+    )
+    assert harmony.Z_corr.shape == components.shape, harmony.Z_corr.shape  # versions differ in orientation
+    before, after = harmony.objective_harmony[-2:]
+    status = {
+        "batches": levels,
+        "iterations": len(harmony.objective_harmony) - 1,
+        "converged": bool((before - after) < EPSILON * abs(before)),
+        "reason": "",
+    }
+    return harmony.Z_corr.astype(np.float32), status
+
+
+def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_state: int) -> ad.AnnData:
+    """Graph of nearest neighbours: obsp distances and connectivities, uns neighbors, obsm X_harmony.
+
+    coordinates: (cells, n); n_neighbors counts the cell itself. Exact up to EXACT_CELLS, then by pynndescent.
+    Raises InputError if there are not more cells than neighbours.
+    """
+    with compilations_kept():
+        import scanpy as sc
+        import umap.umap_  # noqa: F401  so that scanpy finds it imported
+
+    if len(cells) <= n_neighbors:
+        raise InputError(
+            f"dimred.n_neighbors: {n_neighbors} neighbours wanted of {len(cells)} kept cells; lower "
+            "dimred.n_neighbors"
+        )
+    graph = ad.AnnData(obs=pd.DataFrame(index=pd.Index(cells, dtype=object)), obsm={"X_harmony": coordinates})
+    sc.settings.n_jobs = APPROXIMATE_THREADS
+    sc.pp.neighbors(
+        graph,
+        n_neighbors=n_neighbors,
+        use_rep="X_harmony",
+        transformer="sklearn" if len(cells) <= EXACT_CELLS else None,
+        random_state=random_state,
+    )
+    graph.uns["neighbors"].pop("rp_forest", None)  # large, and only of use to place new cells
+    return graph
+
+
+def stay_on(cores: int) -> None:
+    """Keep this process and its threads on as many cores as it was given, where the system can (Linux)."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        first = os.getpid() % len(allowed)  # two runs on one machine rarely choose the same
+        os.sched_setaffinity(0, (allowed * 2)[first : first + min(cores, len(allowed))])
+
+
+def reduce(
+    pca: pd.DataFrame,
+    cells: pd.DataFrame,
+    *,
+    harmonize: str,
+    max_iter_harmony: int,
+    n_neighbors: int,
+    random_state: int,
+    threads: int,
+) -> tuple[pd.DataFrame, ad.AnnData, pd.DataFrame]:
+    """Harmonised components, neighbour graph and a status of one row.
+
+    pca: cell and components; cells: one row per cell of pca, in its order, with the batches.
+    """
+    stage(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
+    coordinates, went = mix(
+        pca.drop(columns="cell").to_numpy(),
+        None if harmonize == "none" else cells[harmonize].astype(str),
+        max_iter_harmony=max_iter_harmony,
+        random_state=random_state,
+        threads=threads,
+    )
+    stage(f"{n_neighbors} neighbours of each cell")
+    graph = link(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
+    harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
+    harmony.insert(0, "cell", pca["cell"])
+    status = {
+        "harmonized_by": harmonize if went["iterations"] else "none",
+        **went,
+        "cells": len(pca),
+        "components": coordinates.shape[1],
+        "neighbors": "exact" if len(pca) <= EXACT_CELLS else "pynndescent",
+    }
+    return harmony, graph, pd.DataFrame([status])
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
+        stay_on(snakemake.threads)  # noqa: F821
+        pca = pd.read_parquet(snakemake.input.pca)  # noqa: F821
+        cells = pd.read_parquet(snakemake.input.cells).set_index("cell").loc[pca["cell"]]  # noqa: F821
+        harmony, graph, status = reduce(
+            pca,
+            cells,
+            **snakemake.params,  # noqa: F821
+            threads=snakemake.threads,  # noqa: F821
+        )
+        harmony.to_parquet(out.harmony, index=False)
+        ad.AnnData(
+            obs=graph.obs, obsp=dict(graph.obsp), uns={"neighbors": graph.uns["neighbors"]}
+        ).write_h5ad(out.neighbors)
+        status.to_csv(out.status, sep="\t", index=False)
+        print(
+            "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
+        )

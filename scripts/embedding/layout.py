@@ -1,0 +1,120 @@
+"""Lay the neighbour graph out in two dimensions: UMAP, and its picture by cell type.
+
+UMAP (McInnes et al. 2018, arXiv:1802.03426) by umap-learn, called as scanpy.tl.umap does, whose import would
+cost more than the call saves. It starts from the graph's spectrum; from the first two harmonised components
+if the eigensolver fails, and above SPECTRAL_CELLS, as the solver's memory grows with cells^1.5 (11 GB at 1.25
+million). Seeded, on one thread: the same everywhere. Its axes have no unit.
+"""
+
+import contextlib
+import warnings
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from embedding._compiled import compilations_kept
+from files import read_graph
+from job import INTERVAL_S, job
+
+SPECTRAL_CELLS = 100_000
+# Okabe & Ito 2008, told apart with any colour vision; further types get darker and lighter ones
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
+
+
+def lay_out(
+    connectivities: csr_matrix, coordinates: np.ndarray, *, min_dist: float, random_state: int
+) -> tuple[np.ndarray, str]:
+    """UMAP of a neighbour graph: (cells, 2), and what it started from.
+
+    connectivities: (cells, cells) weights; coordinates: (cells, n) in which the neighbours were found.
+    """
+    with compilations_kept():
+        from umap.umap_ import find_ab_params, simplicial_set_embedding
+
+    a, b = find_ab_params(1.0, min_dist)
+
+    def umap(start: str | np.ndarray) -> np.ndarray:
+        points, _ = simplicial_set_embedding(
+            coordinates,
+            connectivities.tocoo(),
+            n_components=2,
+            initial_alpha=1.0,
+            a=a,
+            b=b,
+            gamma=1.0,
+            negative_sample_rate=5,
+            n_epochs=None,
+            init=start,
+            random_state=np.random.RandomState(random_state),
+            metric="euclidean",
+            metric_kwds={},
+            densmap=False,
+            densmap_kwds={},
+            output_dens=False,
+            tqdm_kwds={"disable": False, "delay": INTERVAL_S, "mininterval": INTERVAL_S, "desc": "progress"},
+        )
+        assert points.shape == (len(coordinates), 2), points.shape
+        return points
+
+    # UMAP is chaotic: the last bit of an eigenvector, which depends on the threads of BLAS, would show
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # said of the centres of the graph's parts: how far apart these are drawn means nothing
+        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
+        warnings.filterwarnings("error", message="Spectral initialisation failed", category=UserWarning)
+        if len(coordinates) <= SPECTRAL_CELLS:
+            with contextlib.suppress(UserWarning):
+                return umap("spectral"), "spectral"
+        return umap(coordinates[:, :2]), "components"
+
+
+def draw(umap: pd.DataFrame) -> Figure:
+    """Cells in two dimensions, coloured and numbered by cell type.
+
+    umap: UMAP1, UMAP2, cell_type, one row per cell; types are ordered by their number of cells.
+    """
+    labels = umap["cell_type"].astype(str)  # as a category it keeps types without a kept cell
+    counts = labels.value_counts()
+    types = sorted(counts.index, key=lambda label: (-counts[label], label))
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot()
+    number = labels.map({label: i for i, label in enumerate(types)}).to_numpy()
+    colours = np.array([colour(i) for i in range(len(types))])
+    order = np.random.default_rng(0).permutation(len(umap))  # no type lies on top of the others
+    points = umap[["UMAP1", "UMAP2"]].to_numpy()
+    size = np.clip(30_000 / len(umap), 0.2, 12)
+    axes.scatter(*points[order].T, s=size, c=colours[number[order]], linewidths=0, rasterized=True)
+    for i, label in enumerate(types):
+        axes.scatter([], [], s=30, color=colours[i], label=f"{i + 1}  {label} ({counts[label]:,})")
+        place = np.median(points[number == i], axis=0)
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        axes.annotate(str(i + 1), place, ha="center", va="center", weight="bold", path_effects=halo)
+    axes.set(title=f"{len(umap):,} cells", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8, handletextpad=0.2)
+    return figure
+
+
+def colour(i: int) -> tuple[float, float, float]:
+    """Colour of the i-th type: the palette, then darker, then lighter ones, and again."""
+    base = np.array([int(COLOURS[i % len(COLOURS)][k : k + 2], 16) / 255 for k in (1, 3, 5)])
+    shade = i // len(COLOURS) % 3
+    return tuple([base, base * 0.55, base * 0.5 + 0.5][shade])
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        index, connectivities = read_graph(snakemake.input.neighbors)  # noqa: F821
+        harmony = pd.read_parquet(snakemake.input.harmony).set_index("cell").loc[index]  # noqa: F821
+        cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])  # noqa: F821
+        points, start = lay_out(connectivities, harmony.to_numpy(), **snakemake.params)  # noqa: F821
+        umap = pd.DataFrame({"cell": index, "UMAP1": points[:, 0], "UMAP2": points[:, 1]})
+        umap.to_parquet(out.umap, index=False)
+        pd.DataFrame([{"cells": len(index), "start": start}]).to_csv(out.status, sep="\t", index=False)
+        figure = draw(umap.merge(cells, on="cell", validate="one_to_one"))
+        figure.savefig(out.figure, dpi=120, metadata={"Software": None})
+        print(f"layout: {len(index):,} cells from the graph's {start}")

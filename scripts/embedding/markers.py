@@ -1,0 +1,135 @@
+"""Rank the genes that mark each cluster of every resolution, in one pass over the shards.
+
+Values are natural log(1 + counts per `target_sum` counts of the cell). Each gene of a cluster is compared to
+all other cells by Welch's t-test, with Benjamini-Hochberg over all genes: scanpy's
+`rank_genes_groups(method="t-test")`, from sums that are added up shard by shard, as scanpy needs the whole
+matrix. Cells of a donor are not independent and clusters were found in the same data: the score ranks genes,
+the p-value is no evidence that a cluster exists. A cluster without two cells inside and two outside is not
+tested and has one row, of rank 0, with the reason too_few_cells or too_few_other_cells.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy import stats
+
+from job import job, told
+
+BLOCK = 4096  # cells held at a time
+
+
+def log_normalised(
+    shards: list[str], clustered: pd.Index, target_sum: float
+) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+    """Values of the clustered cells in blocks of cells, shard after shard.
+
+    Yields (positions in `clustered`, (cells, genes) float64).
+    Raises ValueError if a clustered cell is in no shard or in two.
+    """
+    found = np.zeros(len(clustered), dtype=int)
+    for path in shards:
+        shard = ad.read_h5ad(path, backed="r")
+        positions = clustered.get_indexer(shard.obs_names)
+        for start in range(0, shard.n_obs, BLOCK):
+            block = positions[start : start + BLOCK]
+            found[block[block >= 0]] += 1
+            values = shard.X[start : start + BLOCK][block >= 0].astype(np.float64)
+            scale = target_sum / np.asarray(values.sum(axis=1)).ravel()
+            values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
+            yield block[block >= 0], values
+        shard.file.close()
+    if (found != 1).any():
+        raise ValueError(f"{(found != 1).sum()} of {len(found)} clustered cells are not in exactly one shard")
+
+
+def accumulate(
+    blocks: Iterable[tuple[np.ndarray, sp.csr_matrix]], partitions: list[np.ndarray], n_genes: int
+) -> list[np.ndarray]:
+    """Per partition (3, clusters, genes): sum, sum of squares and number of cells with the gene.
+
+    partitions: cluster number of each cell, once per resolution.
+    """
+    totals = [np.zeros((3, codes.max() + 1, n_genes)) for codes in partitions]
+    for positions, values in blocks:
+        powers = [values, values.power(2), values.astype(bool).astype(np.float64)]
+        for codes, total in zip(partitions, totals, strict=True):
+            cells = (codes[positions], np.arange(len(positions)))
+            members = sp.csr_matrix((np.ones(len(positions)), cells), shape=(total.shape[1], len(positions)))
+            for k, power in enumerate(powers):
+                total[k] += (members @ power).toarray()
+    return totals
+
+
+def compare(total: np.ndarray, sizes: np.ndarray, cluster: int) -> pd.DataFrame:
+    """Welch's t-test of every gene, one cluster against all other cells, in the order of genes.
+
+    total: of `accumulate`; sizes: (clusters,) cells. Returns score (t), log2_fold_change (of back-transformed
+    means, as in scanpy), pvalue, padj (over these genes), pct_in, pct_out (percent of cells with the gene).
+    A gene that is constant within and without has score 0 and p-value 1.
+    """
+    inside, outside = total[:, cluster], total.sum(axis=1) - total[:, cluster]
+    n = np.array([sizes[cluster], sizes.sum() - sizes[cluster]])
+    means = [side[0] / cells for side, cells in zip((inside, outside), n, strict=True)]
+    variances = [
+        np.maximum(side[1] - side[0] * mean, 0) / (cells - 1)
+        for side, mean, cells in zip((inside, outside), means, n, strict=True)
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):  # genes without variance
+        score, pvalue = stats.ttest_ind_from_stats(
+            means[0], np.sqrt(variances[0]), n[0], means[1], np.sqrt(variances[1]), n[1], equal_var=False
+        )
+    pvalue = np.where(np.isnan(pvalue), 1, pvalue)
+    return pd.DataFrame(
+        {
+            "score": np.where(np.isnan(score), 0, score),
+            "log2_fold_change": np.log2((np.expm1(means[0]) + 1e-9) / (np.expm1(means[1]) + 1e-9)),
+            "pvalue": pvalue,
+            "padj": stats.false_discovery_control(pvalue),
+            "pct_in": 100 * inside[2] / n[0],
+            "pct_out": 100 * outside[2] / n[1],
+        }
+    )
+
+
+def rank(total: np.ndarray, sizes: np.ndarray, genes: pd.DataFrame, *, n_genes: int) -> pd.DataFrame:
+    """The n_genes genes of highest score in each cluster, ranked from 1; equal scores in the order of genes.
+
+    total: of `accumulate`; sizes: (clusters,) cells; genes: gene_id and symbol.
+    """
+    tables = []
+    for cluster, size in enumerate(sizes):
+        few = "too_few_cells" if size < 2 else "too_few_other_cells" if sizes.sum() - size < 2 else ""
+        if few:
+            best = pd.DataFrame({"gene_id": [""], "symbol": [""]})
+        else:
+            tested = pd.concat([genes, compare(total, sizes, cluster)], axis=1)
+            best = tested.sort_values("score", ascending=False, kind="stable").head(n_genes)
+        best.insert(0, "cluster", str(cluster))
+        best.insert(1, "rank", [0] if few else np.arange(1, len(best) + 1))
+        tables.append(best.assign(reason=few))
+    columns = ["cluster", "rank", "gene_id", "symbol", "score", "log2_fold_change", "pvalue", "padj"]
+    table = pd.concat(tables, ignore_index=True)
+    return table.reindex(columns=[*columns, "pct_in", "pct_out", "reason"])
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        settings, shards = snakemake.params, snakemake.input.shards  # noqa: F821
+        tables = [pd.read_parquet(path).set_index("cell") for path in snakemake.input.clusters]  # noqa: F821
+        cells = tables[0].index
+        partitions = [table.loc[cells, "cluster"].astype(int).to_numpy() for table in tables]
+        first = ad.read_h5ad(shards[0], backed="r")
+        genes = first.var["symbol"].astype(str).rename_axis("gene_id").reset_index()
+        first.file.close()
+        blocks = log_normalised(shards, cells, settings.target_sum)
+        blocks = told(blocks, len(cells), "cells", lambda block: len(block[0]))
+        totals, found = accumulate(blocks, partitions, len(genes)), []
+        for path, codes, total in zip(out.markers, partitions, totals, strict=True):
+            markers = rank(total, np.bincount(codes), genes, n_genes=settings.n_genes)
+            markers.to_parquet(path, index=False)
+            tested = markers.loc[markers["reason"] == "", "cluster"].nunique()
+            found.append(f"{tested} of {codes.max() + 1}")
+        print(f"markers: {', '.join(found)} clusters tested on {len(cells):,} cells")

@@ -1,0 +1,1 @@
+"""Which gene sets change, with the tested genes as background."""

@@ -1,0 +1,1 @@
+"""How well the expression of a cell type predicts a covariate."""

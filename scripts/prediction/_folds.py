@@ -1,0 +1,133 @@
+"""Which samples a prediction uses and how they are split: the same for expression, every alpha and baseline.
+
+Folds hold whole donors and depend only on the donors of the samples, `random_state`, `folds`, `inner_folds`
+and `repeats`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from job import InputError
+
+
+class Split(NamedTuple):
+    """One outer fold: rows to train on and to predict, and the inner folds within the training rows."""
+
+    repeat: int
+    fold: int
+    train: np.ndarray
+    test: np.ndarray
+    inner: list[tuple[np.ndarray, np.ndarray]]
+
+
+def make_splits(
+    donors: np.ndarray, *, folds: int, repeats: int, inner_folds: int, random_state: int
+) -> list[Split]:
+    """Outer folds of each repeat with their inner folds; a donor is never on both sides of either.
+
+    donors: (samples,) labels. Folds hold equal numbers of donors, give or take one, and differ by repeat.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    groups = pd.factorize(donors)[0]
+    splits = []
+    for repeat in range(repeats):
+        seed = random_state + repeat
+        outer = GroupKFold(folds, shuffle=True, random_state=seed)
+        inner = GroupKFold(inner_folds, shuffle=True, random_state=seed)
+        for fold, (train, test) in enumerate(outer.split(groups, groups=groups)):
+            within = [(train[a], train[b]) for a, b in inner.split(train, groups=groups[train])]
+            splits.append(Split(repeat, fold, train, test, within))
+    return splits
+
+
+def training_sets(splits: list[Split]) -> list[np.ndarray]:
+    """Rows of every training set: of each split, then of its inner folds, split by split."""
+    return [rows for split in splits for rows in [split.train, *(train for train, _ in split.inner)]]
+
+
+def permute(values: np.ndarray, donors: np.ndarray, *, permutations: int, random_state: int) -> np.ndarray:
+    """The target exchanged between donors at random, (samples, permutations).
+
+    values, donors: (samples,). Where the samples of a donor share one value, donors exchange their values;
+    otherwise donors with equally many samples exchange them whole, in order (exchangeability blocks: Winkler
+    et al. 2014, NeuroImage 92:381).
+    """
+    rng = np.random.default_rng(random_state)
+    codes, names = pd.factorize(donors)
+    rows = [np.flatnonzero(codes == code) for code in range(len(names))]
+    first = np.array([own[0] for own in rows])
+    shuffled = np.empty((len(values), permutations))
+    if np.array_equal(values, values[first][codes]):
+        for column in range(permutations):
+            shuffled[:, column] = values[rng.permutation(first)][codes]
+        return shuffled
+    sizes = np.array([len(own) for own in rows])
+    for column in range(permutations):
+        for size in np.unique(sizes):
+            block = np.array([own for own in rows if len(own) == size])
+            shuffled[block, column] = values[rng.permutation(block)]
+    return shuffled
+
+
+def check_target(obs: pd.DataFrame, target: str) -> None:
+    """Raise InputError unless the target is a number of each sample."""
+    numeric = [name for name in obs if obs[name].dtype.kind in "iuf"]
+    if target not in numeric:
+        what = "not numeric" if target in obs else "no column of the samples"
+        raise InputError(
+            f"ridge.target: {target} is {what}; set ridge.target to null or one of {', '.join(numeric)}"
+        )
+
+
+def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int) -> tuple[str, str]:
+    """Whether samples allow nested cross-validation: status, and the reason if not."""
+    count = len(np.unique(donors))
+    smallest = count - -(-count // folds)  # donors of the smallest training set
+    if count < 2 * folds or smallest < inner_folds:
+        return "too_few_samples", (
+            f"{count} donors are too few for {folds} folds with {inner_folds} inner folds "
+            "(ridge.folds, ridge.inner_folds)"
+        )
+    if np.ptp(target) == 0:
+        return "constant_target", f"all samples have the value {target[0]:g}"
+    return "predicted", ""
+
+
+def read_tested_types(path: str) -> list[str]:
+    """Ids of the tested cell types of pseudobulk/cell_types.tsv; InputError if there are none."""
+    types = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    tested = types.loc[types["tested"] == "True", "id"].tolist()
+    if not tested:
+        raise InputError(f"ridge.target: no cell type is tested, {path} says why; set ridge.target to null")
+    return tested
+
+
+def choose_samples(
+    obs: pd.DataFrame, *, target: str, folds: int, inner_folds: int
+) -> tuple[np.ndarray, dict[str, object]]:
+    """Samples of a cell type that take part in its prediction, and a row that says how many and why not.
+
+    obs: sample, donor, used and the target. Returns a mask (samples,) and status, reason, target, samples,
+    donors, target_low, target_high, samples_not_used and samples_without_target. Raises InputError if the
+    target is no number.
+    """
+    check_target(obs, target)
+    used = obs["used"].to_numpy(bool)
+    kept = used & obs[target].notna().to_numpy()
+    donors = obs.loc[kept, "donor"].to_numpy(object)
+    values = obs.loc[kept, target].astype(float)
+    status, reason = verdict(values.to_numpy(), donors, folds, inner_folds)
+    return kept, {
+        "status": status,
+        "reason": reason,
+        "target": target,
+        "samples": int(kept.sum()),
+        "donors": len(np.unique(donors)),
+        "target_low": values.min(),
+        "target_high": values.max(),
+        "samples_not_used": int((~used).sum()),
+        "samples_without_target": int((used & ~kept).sum()),
+    }

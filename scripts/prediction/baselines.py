@@ -1,0 +1,121 @@
+"""Predict the target without any gene, in the folds of `ridge`: what expression has to beat.
+
+`mean` predicts the mean of the training samples. Every other baseline is a ridge regression on a few columns
+of the samples: numbers as they are (a missing one becomes the training mean), categories as indicators of
+each level (a missing one is a level of its own), `composition` as logit((k + 0.5) / (n + 1)) of the k of a
+sample's n kept cells that belong to each type (Phipson et al. 2022, Bioinformatics 38:4720). Columns are
+standardised by the training samples. The penalty is one of `baseline_alpha`, in each training set the one
+with the smallest leave-one-out error (Golub, Heath & Wahba 1979, Technometrics 21:215; scikit-learn's
+RidgeCV): a baseline with many columns must not look weak because it overfits.
+"""
+
+import numpy as np
+import pandas as pd
+
+from files import count, logit_shares, read_obs, stack
+from job import job, told
+from prediction._folds import Split, choose_samples, make_splits, read_tested_types
+
+MEAN = "mean"
+COMPOSITION = "composition"
+PREDICTIONS = ["cell_type", "baseline", "repeat", "fold", "sample", "donor", "observed", "predicted"]
+FEATURES = ["cell_type", "baseline", "column", "kind", "features", "missing", "constant"]
+
+
+def design(obs: pd.DataFrame, column: str, shares: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
+    """The features of one column, constant ones left out, and a record of what became of it.
+
+    obs: samples that take part; shares: logit shares of all cell types, rows by sample.
+    """
+    if column == COMPOSITION:
+        kind, table = "composition", shares.loc[obs["sample"]].reset_index(drop=True)
+        missing = 0
+    elif obs[column].dtype.kind in "iufb":
+        kind, table = "number", obs[[column]].astype(float).reset_index(drop=True)
+        missing = int(obs[column].isna().sum())
+    else:
+        kind, table = "category", pd.get_dummies(obs[column], dtype=float).reset_index(drop=True)
+        missing = int((obs[column] == "").sum())
+    table = table.loc[:, table.max() > table.min()]
+    record = {"column": column, "kind": kind, "features": table.shape[1], "missing": missing}
+    return table, record | {"constant": table.shape[1] == 0}
+
+
+def predict(features: np.ndarray, target: np.ndarray, split: Split, alphas: list[float]) -> np.ndarray:
+    """Target of the split's test rows by a ridge regression on its training rows.
+
+    features: (samples, features), missing values NaN; without a column, the mean of the training rows.
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if features.shape[1] == 0:
+        return np.full(len(split.test), target[split.train].mean())
+    impute = SimpleImputer(keep_empty_features=True)
+    model = make_pipeline(impute, StandardScaler(), RidgeCV(alphas=alphas))
+    return model.fit(features[split.train], target[split.train]).predict(features[split.test])
+
+
+def baselines(
+    obs: pd.DataFrame,
+    shares: pd.DataFrame,
+    *,
+    target: str,
+    baselines: list[dict],
+    baseline_alpha: list[float],
+    folds: int,
+    repeats: int,
+    inner_folds: int,
+    random_state: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Out-of-fold predictions of each baseline for one cell type, and a row for each of their columns.
+
+    obs: the samples' rows of that type; samples without use or target are left out as in `ridge`. Both tables
+    are empty where nothing can be predicted; the status of `ridge` says why.
+    """
+    kept, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
+    if facts["status"] != "predicted":
+        return pd.DataFrame(columns=PREDICTIONS[1:]), pd.DataFrame(columns=FEATURES[1:])
+    obs = obs[kept].reset_index(drop=True)
+    values = obs[target].to_numpy(float)
+    seed = {"inner_folds": inner_folds, "random_state": random_state}
+    splits = make_splits(obs["donor"].to_numpy(object), folds=folds, repeats=repeats, **seed)
+    predictions, records = [], []
+    for baseline in [{"name": MEAN, "columns": []}, *baselines]:
+        parts = [design(obs, column, shares) for column in baseline["columns"]]
+        records += [{"baseline": baseline["name"], **record} for _, record in parts]
+        tables = [table.to_numpy() for table, _ in parts]
+        features = np.hstack([np.empty((len(obs), 0)), *tables])
+        for split in splits:
+            part = obs.loc[split.test, ["sample", "donor"]].assign(
+                baseline=baseline["name"],
+                repeat=split.repeat,
+                fold=split.fold,
+                observed=values[split.test],
+                predicted=predict(features, values, split, baseline_alpha),
+            )
+            predictions.append(part)
+    table = pd.concat(predictions, ignore_index=True)[PREDICTIONS[1:]]
+    return table, pd.DataFrame(records, columns=FEATURES[1:])
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        rows = read_obs(snakemake.input.sums)  # noqa: F821
+        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
+        shares, settings = logit_shares(count(rows)), dict(snakemake.params.items())  # noqa: F821
+        results = [
+            baselines(rows[rows["cell_type"] == name], shares, **settings)
+            for name in told(tested, len(tested), "cell types")
+        ]
+        predictions, features = (
+            stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
+        )
+        predictions[PREDICTIONS].to_parquet(out.predictions, index=False)
+        features[FEATURES].to_csv(out.features, sep="\t", index=False)
+        constant = features[features["constant"].astype(bool)]
+        for row in constant.itertuples():
+            print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant, without effect")
+        print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")

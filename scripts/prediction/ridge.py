@@ -1,0 +1,232 @@
+"""Predict a numeric covariate of every sample from each cell type's sums, out of fold, with one ridge alpha.
+
+Expression is log1p(10,000 x count / the sample's total over all genes), natural logs: at one count per ten
+thousand the offset is that of a shallow sum, so depth shows less than in log2(CPM + 1). In every training set
+anew: a gene is eligible when counted in `min_share` of its samples, the `n_top_genes` with the largest
+variance are taken, standardised by their mean and standard deviation, and a ridge regression is fitted that
+minimises sum (y - b0 - z b)^2 + alpha sum b^2 (Hoerl & Kennedy 1970, Technometrics 12:55; scikit-learn).
+Folds hold whole donors and are the same for every alpha (_folds.py). Inner folds within each outer training
+set give the error by which ridge_summary chooses alpha without ever seeing the samples that it is scored on.
+The null: the same with the target exchanged between donors. Genes do not depend on the target, so all
+permutations share the genes and the factorisation of each training set.
+"""
+
+from itertools import batched
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from files import read_types, stack
+from job import job, told
+from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
+
+PREDICTIONS = {
+    "repeat": "int64",
+    "fold": "int64",
+    "sample": "str",
+    "donor": "str",
+    "observed": "float64",
+    "predicted": "float64",
+}
+INNER = {"repeat": "int64", "fold": "int64", "inner_mse": "float64"}
+NULL = {
+    "permutation": "int64",
+    "repeat": "int64",
+    "fold": "int64",
+    "inner_mse": "float64",
+    "sse": "float64",
+    "sst": "float64",
+}
+COEFFICIENTS = {
+    "gene_id": "str",
+    "symbol": "str",
+    "coefficient": "float64",
+    "mean": "float64",
+    "sd": "float64",
+}
+INTERCEPT = "(intercept)"
+
+
+def log_expression(counts: csr_array) -> csr_array:
+    """log1p of counts per 10,000 (natural log): (samples, genes), zero exactly where the count is zero."""
+    rate = counts.astype(float)
+    rate.data *= np.repeat(1e4 / counts.sum(axis=1), np.diff(counts.indptr))
+    return rate.log1p()
+
+
+def choose_genes(
+    expression: np.ndarray, training: list[np.ndarray], *, n_top_genes: int, min_share: float
+) -> list[np.ndarray]:
+    """Columns chosen for each training set, from that set's rows alone, in ascending order.
+
+    expression: (samples, genes) log expression. Among the genes counted in min_share of the rows, those with
+    the largest variance over the rows (ties: the first). All sets at once: three matrix products instead of
+    passes over the matrix for each set.
+    """
+    member = np.zeros((len(training), len(expression)))
+    for number, rows in enumerate(training):
+        member[number, rows] = 1
+    size = member.sum(axis=1, keepdims=True)
+    share = member @ (expression > 0) / size
+    variance = member @ expression**2 / size - (member @ expression / size) ** 2
+    chosen = []
+    for shares, variances in zip(share, variance, strict=True):
+        eligible = np.flatnonzero(shares >= min_share)
+        best = np.argsort(-variances[eligible], kind="stable")[:n_top_genes]
+        chosen.append(np.sort(eligible[best]))
+    return chosen
+
+
+def prepare(
+    counts: csr_array, genes: pd.DataFrame, training: list[np.ndarray], **settings: float
+) -> tuple[np.ndarray, pd.DataFrame, list[np.ndarray]]:
+    """Log expression (samples, genes) of the genes that can be chosen, these genes, and choose_genes of them.
+
+    A gene that could be eligible in no training set is not made dense.
+    """
+    logged = log_expression(counts)
+    possible = logged.count_nonzero(axis=0) / min(map(len, training)) >= settings["min_share"]
+    expression = logged[:, possible].toarray(order="F")
+    return expression, genes[possible], choose_genes(expression, training, **settings)
+
+
+def fit(expression: np.ndarray, target: np.ndarray, alpha: float):
+    """Pipeline that standardises genes and predicts by ridge regression, fitted."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), Ridge(alpha=alpha, solver="cholesky")).fit(expression, target)
+
+
+def predict(
+    expression: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    genes: np.ndarray,
+    alpha: float,
+) -> np.ndarray:
+    """Targets of the test rows predicted by a model of the training rows on the chosen columns."""
+    table = expression[:, genes]
+    return fit(table[train], targets[train], alpha).predict(table[test])
+
+
+def cross_validate(
+    expression: np.ndarray, targets: np.ndarray, splits: list[Split], chosen: list[np.ndarray], alpha: float
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Predict each split's test rows from its training rows, and each inner fold likewise.
+
+    targets: (samples, 1 + permutations), the true target first. chosen: columns for each of
+    training_sets(splits). Returns predictions (repeat, fold, row, predicted), every row once per repeat;
+    inner (repeat, fold, inner_mse: mean over all rows of the training set); and for each permutation the same
+    error, sse and sst: sums over the test rows of squared errors and of squared distances from the mean.
+    """
+    predictions, inner, null = [], [], []
+    sets = 1 + len(splits[0].inner)
+    distances = (targets - targets.mean(axis=0)) ** 2
+    for split, (genes, *inner_genes) in zip(splits, batched(chosen, sets), strict=True):
+        where = {"repeat": split.repeat, "fold": split.fold}
+        predicted = predict(expression, targets, split.train, split.test, genes, alpha)
+        predictions.append(pd.DataFrame({**where, "row": split.test, "predicted": predicted[:, 0]}))
+        errors = [
+            predict(expression, targets, train, test, genes, alpha) - targets[test]
+            for (train, test), genes in zip(split.inner, inner_genes, strict=True)
+        ]
+        mse = np.mean(np.concatenate(errors) ** 2, axis=0)
+        inner.append({**where, "inner_mse": mse[0]})
+        sums = {"sse": (predicted - targets[split.test]) ** 2, "sst": distances[split.test]}
+        sums = {name: squares.sum(axis=0)[1:] for name, squares in sums.items()}
+        number = np.arange(1, targets.shape[1])
+        null.append(pd.DataFrame({"permutation": number, **where, "inner_mse": mse[1:], **sums}))
+    tables = pd.concat(predictions, ignore_index=True), pd.DataFrame(inner), pd.concat(null)
+    return tables[0], tables[1].astype(INNER), tables[2].astype(NULL).reset_index(drop=True)
+
+
+def coefficients(model, genes: pd.DataFrame) -> pd.DataFrame:
+    """A fitted pipeline as a table: the intercept, then the genes by the size of their coefficient.
+
+    Prediction = intercept + sum of coefficient x (log expression - mean) / sd; coefficients in target units.
+    """
+    scaler, regression = model
+    table = genes.assign(coefficient=regression.coef_, mean=scaler.mean_, sd=scaler.scale_)
+    table = table.sort_values("coefficient", key=np.abs, ascending=False, kind="stable")
+    intercept = pd.DataFrame([{"gene_id": INTERCEPT, "symbol": "", "coefficient": regression.intercept_}])
+    return pd.concat([intercept, table], ignore_index=True)[list(COEFFICIENTS)].astype(COEFFICIENTS)
+
+
+def ridge(
+    counts: csr_array,
+    obs: pd.DataFrame,
+    genes: pd.DataFrame,
+    *,
+    target: str,
+    alpha: float,
+    n_top_genes: int,
+    min_share: float,
+    folds: int,
+    repeats: int,
+    inner_folds: int,
+    permutations: int,
+    random_state: int,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Nested cross-validation and final model of one cell type and alpha.
+
+    counts, obs, genes: as read_types yields them; samples not used or without target are left out, counted.
+    Returns predictions, inner errors, one row of status, the coefficients of the model on all samples, and
+    the errors under permuted targets; without samples or genes enough for folds, the status says so and the
+    other tables are empty. Raises InputError if the target is no numeric column of obs.
+    """
+    kept, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
+    status = {"alpha": alpha, **facts, "genes": 0}
+    obs, values = obs[kept], obs.loc[kept, target].to_numpy(float)
+    if status["status"] == "predicted":
+        splits = make_splits(
+            obs["donor"].to_numpy(object),
+            folds=folds,
+            repeats=repeats,
+            inner_folds=inner_folds,
+            random_state=random_state,
+        )
+        training = [*training_sets(splits), np.arange(len(obs))]  # the last: all samples
+        chosen_by = {"n_top_genes": n_top_genes, "min_share": min_share}
+        expression, genes, (*chosen, final) = prepare(counts[kept], genes, training, **chosen_by)
+        if min(map(len, [*chosen, final])) == 0:
+            status["status"] = "no_eligible_genes"
+            status["reason"] = f"no gene is counted in {min_share:g} of the samples (ridge.min_share)"
+    if status["status"] != "predicted":
+        return empty(PREDICTIONS), empty(INNER), pd.DataFrame([status]), empty(COEFFICIENTS), empty(NULL)
+
+    seed = {"permutations": permutations, "random_state": random_state}
+    targets = np.column_stack([values, permute(values, obs["donor"].to_numpy(object), **seed)])
+    predictions, inner, null = cross_validate(expression, targets, splits, chosen, alpha)
+    rows = predictions.pop("row").to_numpy()
+    about = obs[["sample", "donor"]].iloc[rows].reset_index(drop=True)
+    predictions = pd.concat([predictions, about], axis=1).assign(observed=values[rows])
+    predictions = predictions[list(PREDICTIONS)].astype(PREDICTIONS)
+    model = fit(expression[:, final], values, alpha)
+    status["genes"] = len(final)
+    return predictions, inner, pd.DataFrame([status]), coefficients(model, genes.iloc[final]), null
+
+
+def empty(columns: dict[str, str]) -> pd.DataFrame:
+    """A table without rows."""
+    return pd.DataFrame(columns=list(columns)).astype(columns)
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
+        settings = dict(snakemake.params.items())  # noqa: F821
+        types = told(read_types(snakemake.input.sums, tested), len(tested), "cell types")  # noqa: F821
+        results = [ridge(*sums, **settings) for sums in types]
+        tables = [stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)]
+        predictions, inner, status, table, null = tables
+        predictions.to_parquet(out.predictions, index=False)
+        inner.to_csv(out.inner, sep="\t", index=False)
+        status.to_csv(out.status, sep="\t", index=False)
+        table.to_parquet(out.coefficients, index=False)
+        null.to_parquet(out.null, index=False)
+        done = (status["status"] == "predicted").sum()
+        print(f"ridge: {done} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")

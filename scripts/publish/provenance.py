@@ -1,0 +1,33 @@
+"""Write down what a run is made of: workflow version and commit, digests of code, config and lock, versions.
+
+All of it is params of the rule, so it cannot be stale: whatever changes there makes this job run again.
+Digests of the inputs are added by `publish`, which has them as its inputs.
+"""
+
+import hashlib
+import json
+import platform
+
+from job import job
+
+
+def describe(*, config: dict, **facts: object) -> dict:
+    """The facts as given, with the config, its digest and its seed.
+
+    The digest is SHA-256 of the config as JSON with sorted keys and without spaces.
+    """
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return facts | {
+        "python": platform.python_version(),
+        "random_state": config["random_state"],
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "config": config,
+    }
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        facts = describe(**{name: value for name, value in snakemake.params.items() if name})  # noqa: F821
+        with open(out.provenance, "w") as file:
+            file.write(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        print(f"provenance: version {facts['workflow_version']}, commit {facts['commit']}")

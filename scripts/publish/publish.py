@@ -1,0 +1,175 @@
+"""Gather what others may rely on into one release, verify it as they would, and switch to it at once.
+
+What is published, from where, is the list in workflow/schemas/publish.yaml. Tables in parts are joined; other
+files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
+and, with publish.counts, the counts of the shards. verify.py has to find no fault before the release gets
+its name, which is a digest of its content: the same content is the same release.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from job import InputError, job
+from publish._cohort_file import counts_in_order, describe_cells, in_order, index_type, names_of, write_cohort
+from publish._release import RELEASES, current, faults, point, prune, settle, staging
+from verify import release_id
+
+TEXT = {"sep": "\t", "dtype": str, "keep_default_na": False}
+EMBEDDINGS = {"X_pca": "pca", "X_harmony": "harmony", "X_umap": "umap"}
+
+
+def join(parts: list[str], target: Path) -> None:
+    """Write the parts of a table below each other, text as it is."""
+    if target.suffix == ".tsv":
+        pd.concat(pd.read_csv(part, **TEXT) for part in parts).to_csv(target, sep="\t", index=False)
+    else:
+        pd.concat(map(pd.read_parquet, parts), ignore_index=True).to_parquet(target, index=False)
+
+
+def gather(files: list[dict], sources: list[str], folder: Path) -> None:
+    """Copy or join the sources into their places.
+
+    files: kind, path and parts, the number of sources that it is made of; sources: all of them in one list,
+    in the order of files.
+    """
+    rest = iter(sources)
+    for file in files:
+        target = folder / file["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parts = list(itertools.islice(rest, file["parts"]))
+        if len(parts) == 1:
+            shutil.copyfile(parts[0], target)
+        else:
+            join(parts, target)
+
+
+def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Path) -> None:
+    """Write cohort.h5ad. paths: the named inputs of the rule."""
+    cells = pd.read_parquet(paths.cells)
+    samples = pd.read_csv(paths.samples, sep="\t", dtype={"sample": str, "donor": str})
+    clusters = dict(zip(resolutions, map(pd.read_parquet, paths.clusters), strict=True))
+    obs = describe_cells(cells, samples, clusters)
+    tables = ((key, pd.read_parquet(getattr(paths, name))) for key, name in EMBEDDINGS.items())
+    obsm = ((key, in_order(table, obs.index).to_numpy(dtype=np.float32)) for key, table in tables)
+    genes = pd.read_parquet(paths.genes)
+    var = genes[["symbol"]].rename(columns={"symbol": "feature_name"}).astype(object)
+    var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
+    columns = cells[["cell", "shard", "kept"]]
+    shards = list(paths.shards)
+    blocks = counts_in_order(shards, columns) if counts else None
+    write_cohort(str(target), obs, var, obsm, blocks, index_type(shards))
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows(path: Path) -> int | None:
+    """Rows of a table or of the obs of an h5ad; None for other files."""
+    if path.suffix == ".parquet":
+        return pq.read_metadata(path).num_rows
+    if path.suffix == ".tsv":
+        return len(pd.read_csv(path, **TEXT))
+    if path.suffix == ".h5ad":
+        with h5py.File(path) as file:
+            return len(names_of(file))
+    return None
+
+
+def list_files(folder: Path, kinds: dict[str, str]) -> list[dict]:
+    """Path, schema, bytes, rows and sha256 of every file. kinds: path -> kind."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        {
+            "path": path.relative_to(folder).as_posix(),
+            "schema": kinds[path.relative_to(folder).as_posix()],
+            "bytes": path.stat().st_size,
+            "rows": rows(path),
+            "sha256": digest(path),
+        }
+        for path in paths
+    ]
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Indented JSON with sorted keys."""
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def describe_inputs(paths: list[str]) -> list[dict]:
+    """Name, bytes and digest of each file of the cohort and of gene sets; the config says where they were."""
+    return [{"name": Path(p).name, "bytes": os.path.getsize(p), "sha256": digest(p)} for p in paths]
+
+
+def describe_run() -> dict:
+    """When and where this job runs; nothing else in a release is about that."""
+    return {
+        "published_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "host": socket.gethostname(),
+        "profile": os.environ.get("SCOHORT_PROFILE") or None,
+        "executor": "slurm" if "SLURM_JOB_ID" in os.environ else "local",
+    }
+
+
+def build(folder: Path, paths: object, params: object) -> str:
+    """Fill an empty folder with a release and return its id."""
+    gather(params.files, list(paths.files), folder)
+    assemble(paths, params.resolutions, counts=params.counts, target=folder / "cohort.h5ad")
+    provenance = json.loads(Path(paths.provenance).read_text())
+    inputs = {"cohort": describe_inputs(paths.cohort), "gene_sets": describe_inputs(paths.gene_sets)}
+    write_json(folder / "provenance.json", provenance | {"inputs": inputs})
+    write_json(folder / "run.json", describe_run())
+    write_json(folder / "contract.json", params.contract)
+    made = {spec["path"]: kind for kind, spec in params.contract["files"].items() if "source" not in spec}
+    kinds = made | {file["path"]: file["kind"] for file in params.files}
+    volatile = [spec["path"] for spec in params.contract["files"].values() if spec.get("volatile")]
+    files = list_files(folder, kinds)
+    release = release_id(files, volatile)
+    about = {"contract": params.contract["contract"], "workflow_version": provenance["workflow_version"]}
+    write_json(folder / "manifest.json", about | {"release": release, "volatile": volatile, "files": files})
+    return release
+
+
+def publish(place: Path, paths: object, params: object) -> str:
+    """Build a release aside, verify it, give it its name and let v1 lead to it; returns its id.
+
+    place: the folder of v1 and releases; paths, params: named inputs and params of the rule.
+    Raises RuntimeError when the release has faults, and InputError when a release with the
+    same content is there and was changed.
+    """
+    folder = staging(place)
+    try:
+        release = build(folder, paths, params)
+        if found := faults(folder):
+            raise RuntimeError(f"not fit to be published: {found}")
+        final = place / RELEASES / release
+        if final.exists() and faults(final):
+            raise InputError(f"{final}: was changed since it was published; remove it and run again")
+        settle(folder, final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    before = current(place)
+    point(place, release)
+    removed = prune(place, params.keep)
+    print(f"publish: release {release}, before it {before}; removed {', '.join(removed) or 'none'}")
+    return release
+
+
+if __name__ == "__main__":
+    with job(snakemake) as out:  # noqa: F821
+        place = Path(snakemake.output.release).parent  # noqa: F821
+        release = publish(place, snakemake.input, snakemake.params)  # noqa: F821
+        write_json(Path(out.release), {"release": release})

@@ -1,0 +1,1 @@
+"""How far the answers of the variants of a config agree."""

@@ -1,0 +1,928 @@
+"""Every format gives the same exact counts, every bad cohort one clear line, and every donor one shard."""
+
+import gzip
+import json
+import tracemalloc
+from functools import partial
+from types import SimpleNamespace
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import mmwrite
+from scipy.sparse import coo_array, csc_matrix, csr_array, csr_matrix
+
+from cohort import _blocks, _counts, _shards, load
+from job import InputError
+
+CELLS, GENES = 60, 25
+SETTINGS = {
+    "counts": "auto",
+    "symbols": "feature_name",
+    "sample": "sample",
+    "donor": "donor",
+    "cell_type": "cell_type",
+    "pool": None,
+    "covariates": [],
+    "exclude": [],
+    "shards": 1,
+    "shard_by": "donor",
+    "block_values": 1000,
+}
+AGE = {"name": "age", "column": "age", "type": "numeric"}
+SEX = {"name": "sex", "column": "sex", "type": "categorical"}
+
+
+def cohort(seed=0, cells=CELLS, genes=GENES) -> ad.AnnData:
+    """Interleaved cells of 6 donors with two samples each; a gene and a cell without counts."""
+    random = np.random.default_rng(seed)
+    counts = random.poisson(0.7, (cells, genes)) * random.choice([1, 300], (cells, genes), p=[0.95, 0.05])
+    counts[3], counts[:, 4] = 0, 0
+    donor = np.arange(cells) % 6
+    obs = pd.DataFrame(
+        {
+            "donor": [f"1000_{d}" for d in donor],
+            "sample": [f"1000_{d}-{'ab'[i // 6 % 2]}" for i, d in enumerate(donor)],
+            "cell_type": random.choice(["CD4-positive, alpha-beta T cell", "B/plasma"], cells),
+            "age": donor * 10.0 + 20,
+            "sex": pd.Categorical(np.where(donor % 2, "female", "male")),
+            "pool_number": donor // 2,
+        },
+        index=[f"cell{i}" for i in range(cells)],
+    )
+    var = pd.DataFrame(
+        {"feature_name": [f"S{g}" for g in range(genes)]}, index=[f"ENSG{g}" for g in range(genes)]
+    )
+    return ad.AnnData(csr_matrix(counts.astype(np.float32)), obs=obs, var=var)
+
+
+def written(data: ad.AnnData, folder, name="cohort.h5ad", **options):
+    # the default of this setting asks a deprecated pandas option
+    with ad.settings.override(allow_write_nullable_strings=False):
+        data.write_h5ad(folder / name, **options)
+    return folder / name
+
+
+def run(folder, *files, read=slice(None), **settings) -> SimpleNamespace:
+    """The outputs of load, read back; read: which shards."""
+    out = SimpleNamespace(
+        shards=[str(folder / f"{shard:02d}.h5ad") for shard in range(settings.get("shards", 1))],
+        **{name: str(folder / f"{name}.parquet") for name in ("cells", "samples", "genes")},
+        cohort=str(folder / "cohort.json"),
+    )
+    facts = load.load([str(file) for file in files], out, **SETTINGS | settings)
+    assert facts == json.loads((folder / "cohort.json").read_text())
+    tables = {name: pd.read_parquet(getattr(out, name)) for name in ("cells", "samples", "genes")}
+    return SimpleNamespace(shards=[ad.read_h5ad(path) for path in out.shards[read]], facts=facts, **tables)
+
+
+def dense(shards) -> pd.DataFrame:
+    """Counts of all shards, cells x genes."""
+    return pd.concat(shard.to_df() for shard in shards)
+
+
+def some_genes(data: ad.AnnData, genes: slice) -> ad.AnnData:
+    return ad.AnnData(csr_matrix(data.X[:, genes]), obs=data.obs.copy(), var=data.var.iloc[genes].copy())
+
+
+def expected(data: ad.AnnData) -> pd.DataFrame:
+    return pd.DataFrame(
+        data.X.toarray().astype(np.int32), data.obs_names.astype(str), data.var_names.astype(str)
+    )
+
+
+def assert_counts(result, wanted: pd.DataFrame):
+    """Each usable cell's counts exactly, wherever it is, and the totals of the gene table."""
+    assert all(shard.X.has_canonical_format for shard in result.shards)
+    found = dense(result.shards)
+    assert found.dtypes.eq(np.int32).all()
+    pd.testing.assert_frame_equal(found.loc[wanted.index], wanted, check_names=False)
+    assert len(found) == len(wanted)
+    assert result.genes["counts"].tolist() == wanted.sum(dtype=None).astype(int).tolist()
+    assert result.genes["cells"].tolist() == (wanted > 0).sum().tolist()
+    assert result.facts["counts"]["usable"] == wanted.to_numpy(dtype=np.int64).sum()
+
+
+# ---------------------------------------------------------------- real data
+
+
+def test_kang(shared_data, tmp_path):
+    path = shared_data / "kang_pbmc_ifnb_16samples.h5ad"
+    covariates = [{"name": name, "column": name, "type": "categorical"} for name in ("condition", "donor_id")]
+    exclude = [
+        {"column": "donor_id", "values": ["unassigned"]},
+        {"column": "cell_type", "values": ["unlabelled"]},
+    ]
+    result = run(
+        tmp_path,
+        path,
+        sample="sample_id",
+        donor="donor_id",
+        covariates=covariates,
+        exclude=exclude,
+        shards=3,
+        block_values=300_000,
+    )
+    raw = ad.read_h5ad(path)
+    assert len(result.cells) == 2000
+    assert result.cells["cell"].tolist() == raw.obs_names.tolist()
+    assert result.facts["counts"]["input"] == 3_081_827
+    unassigned = (raw.obs["donor_id"] == "unassigned").to_numpy()
+    unlabelled = (raw.obs["cell_type"] == "unlabelled").to_numpy() & ~unassigned
+    reasons = result.cells["reason"].value_counts()
+    assert reasons["excluded_donor_id"] == unassigned.sum()
+    assert reasons["excluded_cell_type"] == unlabelled.sum()
+    assert_counts(result, expected(raw)[~unassigned & ~unlabelled])
+    assert len(result.samples) == 16
+    assert result.samples.groupby("donor")["shard"].nunique().eq(1).all()
+    assert set(result.samples["condition"]) == {"ctrl", "stim"}
+
+
+def test_pbmc3k_has_no_labels(shared_data, tmp_path):
+    files = sorted((shared_data / "pbmc3k_10x").iterdir())
+    with pytest.raises(
+        InputError, match=r"load.sample: .*pbmc3k_10x has no column 'sample' .*none.*set load.sample"
+    ):
+        run(tmp_path, *files)
+    result = run(tmp_path, *files, sample=None, donor=None, cell_type=None, block_values=300_000)
+    shard = result.shards[0]
+    assert shard.shape == (2700, 32738)
+    assert shard.X.sum(dtype=np.int64) == result.facts["counts"]["input"] == 6_390_631
+    assert shard.var["symbol"].str.startswith("MT-").sum() == 13
+    assert set(shard.obs["sample"]) == set(shard.obs["donor"]) == {"pbmc3k_10x"}
+    assert set(shard.obs["cell_type"]) == {"all cells"}
+    assert result.genes["duplicated_symbol"].sum() == result.genes["symbol"].duplicated(keep=False).sum() > 0
+
+
+# ---------------------------------------------------------------- formats
+
+
+def as_raw(data):
+    data.raw = data
+    data.X = data.X.log1p()
+    return data
+
+
+def as_layer(name, data):
+    data.layers[name] = data.X.copy()
+    data.X = data.X.log1p()
+    return data
+
+
+def with_x(kind, data):
+    data.X = kind(data.X)
+    return data
+
+
+H5AD = {
+    "csr": lambda data: data,
+    "csc": partial(with_x, csc_matrix),
+    "dense": partial(with_x, lambda x: x.toarray()),
+    "int64": partial(with_x, lambda x: x.astype(np.int64)),
+    "uint8 dense": partial(with_x, lambda x: np.minimum(x.toarray(), 255).astype(np.uint8)),
+    "raw": as_raw,
+    "layer": partial(as_layer, "my counts"),
+}
+
+
+@pytest.mark.parametrize(("block_values", "compression"), [(40, "gzip"), (100_000, None)])
+@pytest.mark.parametrize("kind", H5AD)
+def test_h5ad_of_any_encoding(tmp_path, kind, compression, block_values):
+    data = cohort()
+    if kind == "uint8 dense":
+        data.X = csr_matrix(np.minimum(data.X.toarray(), 255))
+    wanted = expected(data)
+    path = written(H5AD[kind](data), tmp_path, compression=compression)
+    result = run(tmp_path, path, shards=3, block_values=block_values)
+    assert_counts(result, wanted)
+    place = {"raw": "raw.X", "layer": "layers/my counts"}.get(kind, "X")
+    assert result.facts["files"][0]["counts_from"] == place
+
+
+def tenx_h5(data, path, version):
+    """A Cell Ranger h5 as its documentation describes it, with an antibody as the second feature."""
+    x = np.insert(data.X.toarray(), 1, 7, axis=1) if version == 3 else data.X.toarray()
+    x = csr_matrix(x.astype(np.int32))
+    ids, names = list(data.var_names), list(data.var["feature_name"])
+    if version == 3:
+        ids, names = [ids[0], "CD3", *ids[1:]], [names[0], "CD3_TotalSeqB", *names[1:]]
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix" if version == 3 else "hg19")
+        features = group.create_group("features") if version == 3 else group
+        features["id" if version == 3 else "genes"] = np.array(ids, dtype="S")
+        features["name" if version == 3 else "gene_names"] = np.array(names, dtype="S")
+        if version == 3:
+            kinds = ["Antibody Capture" if name == "CD3" else "Gene Expression" for name in ids]
+            features["feature_type"] = np.array(kinds, dtype="S")
+        group["barcodes"] = np.array(data.obs_names, dtype="S")
+        group["data"], group["indices"], group["indptr"] = x.data, x.indices.astype(np.int64), x.indptr
+        group["shape"] = x.shape[::-1]
+    return path
+
+
+def tenx_folder(data, folder, version, zipped, by_gene):
+    """A Cell Ranger matrix folder; by_gene: lines in another order than 10x writes them."""
+    folder.mkdir()
+    x = coo_array(data.X.astype(int).T.tocsr() if by_gene else data.X.astype(int).T.tocsc())
+    mmwrite(folder / "matrix.mtx", x, field="integer")
+    table = pd.DataFrame({"id": data.var_names, "name": data.var["feature_name"].to_numpy()})
+    if version == 3:
+        table["kind"] = "Gene Expression"
+    name = "features.tsv" if version == 3 else "genes.tsv"
+    table.to_csv(folder / name, sep="\t", header=False, index=False)
+    (folder / "barcodes.tsv").write_text("".join(f"{cell}\n" for cell in data.obs_names))
+    for file in list(folder.iterdir()) if zipped else ():
+        (folder / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    return sorted(folder.iterdir())
+
+
+NO_LABELS = {"sample": None, "donor": None, "cell_type": None}
+
+
+@pytest.mark.parametrize("block_values", [7, 100_000])
+@pytest.mark.parametrize("version", [2, 3])
+def test_10x_h5(tmp_path, version, block_values):
+    data = cohort()
+    path = tenx_h5(data, tmp_path / "run1.h5", version)
+    result = run(tmp_path, path, block_values=block_values, **NO_LABELS)
+    assert_counts(result, expected(data))
+    assert result.genes["symbol"].tolist() == data.var["feature_name"].tolist()
+    assert set(result.cells["sample"]) == {"run1"}
+    antibodies = 7 * CELLS * (version == 3)
+    assert result.facts["counts"]["input"] == data.X.sum(dtype=np.int64) + antibodies
+
+
+@pytest.mark.parametrize("block_values", [40, 100_000])
+@pytest.mark.parametrize(
+    ("version", "zipped", "by_gene"), [(2, False, False), (3, True, True), (3, False, False)]
+)
+def test_10x_folder(tmp_path, version, zipped, by_gene, block_values):
+    data = cohort()
+    files = tenx_folder(data, tmp_path / "run 1", version, zipped, by_gene)
+    result = run(tmp_path, *files, block_values=block_values, **NO_LABELS)
+    assert_counts(result, expected(data))
+    assert result.genes["gene_id"].tolist() == data.var_names.tolist()
+    assert set(result.cells["donor"]) == {"run 1"}
+
+
+def test_old_h5ad_categories(tmp_path):
+    """The layout of anndata 0.7, where the codes of a column point at its categories."""
+    data = cohort()
+    path = written(data, tmp_path)
+    with h5py.File(path, "r+") as file:
+        obs = file["obs"]
+        labels = data.obs["sex"].cat
+        del obs["sex"], obs["_index"], obs["cell_type"], obs["donor"], obs["sample"]
+        obs.attrs["encoding-version"] = "0.1.0"
+        obs["__categories/sex"] = np.array(labels.categories, dtype=object)
+        obs["sex"] = labels.codes.to_numpy()
+        obs["sex"].attrs["categories"] = obs["__categories/sex"].ref
+        for name in ("cell_type", "donor", "sample"):
+            obs[name] = data.obs[name].astype(object).to_numpy()
+        obs["_index"] = data.obs_names.astype(object).to_numpy()
+    with pytest.warns(ad.OldFormatWarning):
+        result = run(tmp_path, path, covariates=[SEX])
+    assert result.shards[0].obs["sex"].astype(str).tolist() == data.obs["sex"].astype(str).tolist()
+
+
+def test_a_sheet_joins_files_of_every_format(tmp_path):
+    parts = [cohort(seed) for seed in range(4)]
+    parts[2] = some_genes(parts[2], slice(None, None, -1))  # the same genes in another order
+    parts[3] = some_genes(parts[3], slice(5, None))  # five genes fewer
+    parts[3].obs["age"] = "unknown"
+    written(parts[0], tmp_path, "a.h5ad")
+    tenx_h5(parts[1], tmp_path / "b.h5", 3)
+    tenx_folder(parts[2], tmp_path / "c", 3, True, False)
+    written(with_x(csc_matrix, parts[3].copy()), tmp_path, "d.h5ad")
+    sheet = tmp_path / "sheet.tsv"
+    sheet.write_text(
+        "path\tsample\tdonor\tcell_type\tage\na.h5ad\ts1\td1\tT\t30\nb.h5\ts2\td1\tT\t30\n"
+        "c\ts3\t007\tT\t\nd.h5ad\ts4\tNA\tT\t55.5\n"
+    )
+    result = run(tmp_path, sheet, shards=2, covariates=[AGE], block_values=50)
+    genes = parts[0].var_names[5:]
+    named = [
+        part.to_df()[genes].astype(np.int32).set_axis(f"s{i}_" + part.obs_names)
+        for i, part in enumerate(parts, 1)
+    ]
+    assert_counts(result, pd.concat(named))
+    assert result.samples["sample"].tolist() == ["s1", "s2", "s3", "s4"]
+    assert result.samples["donor"].tolist() == ["d1", "d1", "007", "NA"]
+    assert result.samples["age"].fillna(-1).tolist() == [30, 30, -1, 55.5]
+    assert [file["genes_not_shared"] for file in result.facts["files"]] == [5, 5, 5, 0]
+    assert "left out" in load.summary(result.facts)
+    antibodies = 7 * CELLS
+    assert result.facts["counts"]["input"] == sum(part.X.sum(dtype=np.int64) for part in parts) + antibodies
+
+
+def test_null_in_a_sheet_means_one_per_file(tmp_path):
+    for folder in ("run1", "run2"):
+        (tmp_path / folder).mkdir()
+        tenx_h5(cohort(), tmp_path / folder / "counts.h5", 2)
+    (tmp_path / "sheet.tsv").write_text("path\nrun1/counts.h5\nrun2/counts.h5\n")
+    result = run(tmp_path, tmp_path / "sheet.tsv", shards=2, **NO_LABELS)
+    assert result.samples["sample"].tolist() == ["run1/counts", "run2/counts"]
+    assert result.cells["cell"].iloc[0] == "run1/counts_cell0"
+
+
+# ---------------------------------------------------------------- bounded memory
+
+
+def sources(tmp_path, random, n_rows, n_columns):
+    """The same matrix as a source of each kind."""
+    x = csr_matrix((random.poisson(0.3, (n_rows, n_columns))).astype(np.float32))
+    names = [f"g{i}" for i in range(n_columns)]
+    obs = pd.DataFrame({"sample": "s"}, index=[f"c{i}" for i in range(n_rows)])
+    data = ad.AnnData(x, obs=obs, var=pd.DataFrame({"feature_name": names}, index=names))
+    made = {
+        "csr": [written(data, tmp_path, "csr.h5ad", compression="gzip")],
+        "csc": [written(with_x(csc_matrix, data.copy()), tmp_path, "csc.h5ad")],
+        "dense": [written(with_x(lambda x: x.toarray(), data.copy()), tmp_path, "dense.h5ad")],
+        "by cell": tenx_folder(data, tmp_path / "by_cell", 2, False, False),
+        "by gene": tenx_folder(data, tmp_path / "by_gene", 2, False, True),
+    }
+    for kind, files in made.items():
+        files = [str(file) for file in files]
+        yield kind, x, _counts.open_cohort(files, counts="auto", symbols="feature_name", wanted={})[0]
+
+
+def test_blocks_are_small_and_in_order(tmp_path):
+    for kind, x, source in sources(tmp_path, np.random.default_rng(0), 30, 10):
+        for block_values in (3, 19, 10**6):
+            blocks = list(source.blocks(block_values))
+            joined = np.concatenate([block.toarray() for block in blocks])
+            np.testing.assert_array_equal(joined, x.toarray(), err_msg=kind)
+            limit = max(block_values, np.diff(x.indptr).max())
+            if kind != "dense":  # a dense block is as tall as its HDF5 chunks
+                assert max(block.nnz for block in blocks) <= limit, kind
+            assert (len(blocks) == 1) == (block_values == 10**6) or kind == "dense"
+
+
+def test_memory_does_not_grow_with_the_matrix(tmp_path):
+    peaks = {}
+    for n_rows in (2000, 5000):
+        folder = tmp_path / str(n_rows)
+        folder.mkdir()
+        for kind, x, source in sources(folder, np.random.default_rng(0), n_rows, 100):
+            assert x.nnz > 2000 * _blocks.PASS_BLOCKS
+            tracemalloc.start()
+            for block in source.blocks(2000):
+                del block
+            peaks[kind, n_rows] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+    for kind in ("csr", "csc", "dense", "by cell", "by gene"):
+        added = 3000 * 40  # bytes: lengths and pointers of the added rows
+        assert peaks[kind, 5000] < 1.1 * peaks[kind, 2000] + added, kind
+
+
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=30),
+    block_values=st.integers(1, 20),
+)
+def test_cuts_cover_each_line_once(lengths, block_values):
+    cuts = list(_blocks.cuts(np.array(lengths, dtype=int), block_values))
+    assert [line for start, stop in cuts for line in range(start, stop)] == list(range(len(lengths)))
+    for start, stop in cuts:
+        assert sum(lengths[start:stop]) <= block_values or stop == start + 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_order_of_triplets_gives_the_same_rows(data):
+    shape = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 5))
+    x = np.array(
+        data.draw(st.lists(st.integers(0, 3), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
+    )
+    x = x.reshape(shape)
+    rows, columns = np.nonzero(x)
+    order = np.array(data.draw(st.permutations(range(len(rows)))), dtype=int)
+    if data.draw(st.booleans()):
+        order = np.sort(order)
+
+    def triplets(size):
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            yield rows[part], columns[part], x[rows[part], columns[part]]
+
+    blocks = list(_blocks.in_row_order(triplets, *shape, data.draw(st.integers(1, 12))))
+    np.testing.assert_array_equal(np.concatenate([block.toarray() for block in blocks]), x)
+
+
+def test_results_do_not_depend_on_blocks_or_shards(tmp_path):
+    path = written(cohort(), tmp_path)
+    tables = []
+    for block_values, shards in ((1, 1), (40, 4), (10**6, 2)):
+        result = run(tmp_path, path, block_values=block_values, shards=shards, covariates=[AGE, SEX])
+        tables.append(
+            (result.genes, result.cells.drop(columns="shard"), result.samples.drop(columns="shard"))
+        )
+        for shard in result.shards:  # input order within each
+            assert shard.obs_names.map(cohort().obs_names.get_loc).is_monotonic_increasing
+    for other in tables[1:]:
+        for first, second in zip(tables[0], other, strict=True):
+            pd.testing.assert_frame_equal(first, second)
+
+
+# ---------------------------------------------------------------- where the counts are
+
+
+def test_auto_prefers_x_then_raw_then_layers_of_counts(tmp_path):
+    data = cohort()
+    data.layers["ambient"] = data.layers["umi_counts"] = data.X.copy()
+    data.raw = data
+    path = written(data, tmp_path)
+    places = {
+        "X": "X",
+        "raw.X": "raw/X",
+        "layers/umi_counts": "layers/umi_counts",
+        "layers/ambient": "layers/ambient",
+    }
+    for number, (place, key) in enumerate(places.items()):
+        found = run(tmp_path, path).facts["files"][0]
+        assert found["counts_from"] == place
+        assert found["other_whole_numbers"] == list(places)[number + 1 :]
+        if number < 3:
+            with h5py.File(path, "r+") as file:
+                file[key]["data"][...] = np.log1p(file[key]["data"][:])
+    with pytest.raises(
+        InputError,
+        match=r"^load.counts: X: .* no raw counts there \(X: 100% fractions, normalised\? such as 0.69",
+    ):
+        run(tmp_path, path, counts="X")
+    with pytest.raises(
+        InputError, match=r"load.counts: .* has no layers/raw \(it has: X, raw.X, layers/umi_counts, "
+    ):
+        run(tmp_path, path, counts="layers/raw")
+
+
+def test_other_places_of_whole_numbers_are_told(tmp_path):
+    data = cohort()
+    data.layers["counts"] = data.X.copy()
+    result = run(tmp_path, written(data, tmp_path))
+    assert result.facts["files"][0]["other_whole_numbers"] == ["layers/counts"]
+    assert "whole numbers also in layers/counts" in load.summary(result.facts)
+
+
+def test_raw_has_genes_of_its_own(tmp_path):
+    data = as_raw(cohort())
+    wanted = pd.DataFrame(data.raw.X.toarray().astype(np.int32), data.obs_names, data.raw.var_names)
+    few = some_genes(data, slice(5))
+    few.raw = data.raw.to_adata()
+    assert_counts(run(tmp_path, written(few, tmp_path)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.log1p(), r"X: \d+% fractions, normalised\? such as"),
+        (lambda x: x * -1, r"X: 100% negative or not finite, scaled\? such as -"),
+        (lambda x: x * np.float32(np.inf), r"X: 100% negative or not finite, scaled\? such as inf"),
+        (lambda x: x * 0, "X: only zeros"),
+    ],
+)
+def test_a_cohort_without_counts_is_refused_in_one_line(tmp_path, change, message):
+    with pytest.raises(
+        InputError, match=f"^load.counts: .*{message}.*set load.counts to their place$"
+    ) as error:
+        run(tmp_path, written(with_x(change, cohort()), tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.5, -1, np.nan, np.inf, 3e9])
+def test_one_bad_value_that_no_sample_saw_is_found(value):
+    x = csr_array(np.array([[0, 1, 2], [0, 0, 0], [3, value, 0]]))
+    with pytest.raises(
+        InputError, match=r"^file: X: cell 'c' has (0.5|-1|nan|inf|3e\+09), no count; set load.counts"
+    ):
+        _shards.whole_numbers(x, "file: X", pd.Index(["a", "b", "c"]))
+
+
+def test_bad_values_of_later_blocks_are_found(tmp_path):
+    data = cohort(cells=3000, genes=80)
+    last = np.linspace(0, data.X.nnz - _counts.VALUES, _counts.STRETCHES).astype(int)[-1]
+    data.X.data[last - 1] = 0.5  # between the last two stretches that are looked at
+    cell = np.searchsorted(data.X.indptr, last - 1, side="right") - 1
+    with pytest.raises(InputError, match=rf"^cohort: X: cell 'cell{cell}' has 0.5, no count"):
+        run(tmp_path, written(data, tmp_path))
+
+
+def test_whole_numbers_are_canonical():
+    x = csr_array((np.array([5.0, 1, 0, 2]), np.array([2, 0, 1, 2]), np.array([0, 3, 4])), shape=(2, 3))
+    made = _shards.whole_numbers(x, "X", pd.Index(["a", "b"]))
+    assert made.dtype == np.int32
+    assert made.has_canonical_format
+    assert made.nnz == 3  # the stored zero is no count
+    np.testing.assert_array_equal(made.toarray(), [[1, 0, 5], [0, 0, 2]])
+
+
+# ---------------------------------------------------------------- damaged and wrong files
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    text = tmp_path / "text.h5ad"
+    text.write_text("not HDF5")
+    short = written(cohort(), tmp_path, "short.h5ad")
+    short.write_bytes(short.read_bytes()[:-4000])
+    for path in (text, short, tmp_path / "absent.h5ad"):
+        with pytest.raises(InputError, match=rf"^{path}: cannot be read \(.*\); correct cohort.path"):
+            run(tmp_path, path)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["something"] = 1
+    with pytest.raises(InputError, match=r"neither h5ad nor 10x h5 of one genome \(has something\)"):
+        run(tmp_path, tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("indptr", lambda v: v - 1, "index pointers of /X are damaged"),
+        ("indptr", lambda v: np.roll(v, 3), "index pointers of /X are damaged"),
+        ("indptr", lambda v: v // 2, "index pointers of /X are damaged"),
+        ("indptr", lambda v: np.maximum(v, 1), "index pointers of /X are damaged"),
+        ("indptr", lambda v: np.r_[v[0], v[-2:0:-1], v[-1]], "index pointers of /X are damaged"),
+        ("indices", lambda v: v + 1, "indices of /X are damaged"),
+        ("indices", lambda v: v - 1, "indices of /X are damaged"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_damaged_matrices(tmp_path, kind, part, change, message):
+    path = written(H5AD[kind](cohort()), tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["X"][part][...] = change(file["X"][part][:])
+        if (kind, part) == ("csc", "indices"):  # there are more rows than columns
+            file["X/indices"][0] = -1
+    with pytest.raises(InputError, match=f"{message}.*get the file again"):
+        run(tmp_path, path)
+
+
+def test_a_matrix_of_another_shape(tmp_path):
+    path = written(cohort(), tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["X"].attrs["shape"] = [CELLS, GENES + 1]
+    with pytest.raises(InputError, match=r"X is \[60, 26\] for 60 cells and 25 genes"):
+        run(tmp_path, path)
+
+
+def test_damaged_folders(tmp_path):
+    folder = tmp_path / "run"
+    files = tenx_folder(cohort(), folder, 2, False, False)
+    matrix = folder / "matrix.mtx"
+    text = matrix.read_text()
+    lines = text.splitlines(keepends=True)
+
+    def refused(match):
+        with pytest.raises(InputError, match=match):
+            run(tmp_path, *files, **NO_LABELS)
+
+    matrix.write_text("".join(lines[:-1]))
+    refused(r"matrix.mtx: damaged or cut off \([\d,]+ values of [\d,]+\)")
+    matrix.write_text("".join(lines[:-1]) + "26 1 1\n")
+    refused("damaged or cut off .a line beyond 25 genes x 60 cells")
+    matrix.write_text("".join(lines[:-1]) + "1 1 one\n")
+    refused("damaged or cut off")
+    matrix.write_text("".join(lines[:-1]) + "1 1 0.5\n")
+    refused("matrix.mtx: cell 'cell0' has .*no count")
+    matrix.write_text("1\t2\n")
+    refused("not .* MatrixMarket")
+    matrix.write_text(text.replace("integer", "pattern"))
+    refused("pattern.*not .* MatrixMarket")
+    matrix.write_text(text)
+    (folder / "barcodes.tsv").write_text("one\n")
+    refused("25 genes x 60 cells, but genes.tsv has 25 lines and barcodes.tsv 1;")
+    (folder / "barcodes.tsv").unlink()
+    refused("run: a 10x folder without barcodes.tsv")
+    matrix.unlink()
+    (folder / "matrix.mtx.gz").write_bytes(gzip.compress(text.encode())[:-20])
+    (folder / "barcodes.tsv").write_text("".join(f"{cell}\n" for cell in cohort().obs_names))
+    refused("damaged or cut off .*get the file again")
+
+
+def test_wrong_sheets(tmp_path):
+    written(cohort(), tmp_path, "a.h5ad")
+    sheet = tmp_path / "sheet.tsv"
+    for text, message in (
+        ("file\na.h5ad\n", "sheet.tsv: .*file.*'path'"),
+        ("path\n", "sheet.tsv: 0 rows"),
+        ("path\na.h5ad\na.h5ad\n", "'a.h5ad' is listed twice"),
+        ("path\nb.h5ad\n", "b.h5ad: cannot be read"),
+    ):
+        sheet.write_text(text)
+        with pytest.raises(InputError, match=message):
+            run(tmp_path, sheet)
+    other = cohort()
+    other.var_names = other.var["feature_name"]
+    written(other, tmp_path, "b.h5ad")
+    sheet.write_text("path\na.h5ad\nb.h5ad\n")
+    with pytest.raises(InputError, match=r"share no gene id .'ENSG0' and 'S0'."):
+        run(tmp_path, sheet)
+
+
+# ---------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([12, 7, 12], ["12", "7", "12"]),
+        ([12.0, np.nan, 7.0], ["12", None, "7"]),
+        ([1.5, 2.0, 1.5], ["1.5", "2", "1.5"]),
+        (["0012", "NA", "x "], ["0012", "NA", "x "]),
+        ([None, "", "nan", "<NA>", " ", "a"], [None, None, None, None, None, "a"]),
+        ([1, "1", 2], ["1", "1", "2"]),
+        ([True, False], ["True", "False"]),
+        (pd.Categorical([3, None, 1]), ["3", None, "1"]),
+        (pd.array([3, None], dtype="Int64"), ["3", None]),
+        (np.array([0.25, 7], dtype=np.float32), ["0.25", "7"]),
+        ([], []),
+    ],
+)
+def test_labels_are_text(values, wanted):
+    made = load.labels(pd.Series(values))
+    assert made.astype(object).where(made.notna(), None).tolist() == wanted
+    assert made.cat.categories.tolist() == sorted({label for label in wanted if label is not None})
+
+
+def test_integer_donors_of_a_file_are_text_in_every_table(tmp_path):
+    data = cohort()
+    data.obs["donor"] = np.arange(CELLS) % 6 + 100
+    result = run(tmp_path, written(data, tmp_path), shards=2)
+    assert set(result.samples["donor"]) == {str(d) for d in range(100, 106)}
+    assert all(isinstance(donor, str) for shard in result.shards for donor in shard.obs["donor"])
+
+
+def test_unusable_cells_by_first_reason(tmp_path):
+    data = cohort()
+    for column in ("donor", "sample", "cell_type"):
+        data.obs[column] = data.obs[column].astype(object)
+    data.obs["Batch No."] = "fine"
+    name = data.obs_names
+    data.obs.loc[name[:2], "sample"] = None
+    data.obs.loc[name[1:4], "donor"] = np.nan
+    data.obs.loc[name[5], "cell_type"] = ""
+    data.obs.loc[name[[0, 6, 7]], "Batch No."] = "odd"
+    data.obs.loc[name[7:9], "cell_type"] = "junk"
+    exclude = [{"column": "Batch No.", "values": ["odd"]}, {"column": "cell_type", "values": ["junk"]}]
+    result = run(tmp_path, written(data, tmp_path), exclude=exclude, shards=2)
+    reasons = ["missing_sample"] * 2 + ["missing_donor"] * 2 + ["", "missing_cell_type"]
+    reasons += ["excluded_batch_no"] * 2 + ["excluded_cell_type"]
+    assert result.cells["reason"].tolist() == reasons + [""] * (CELLS - 9)
+    assert (result.cells["shard"] == "").tolist() == (result.cells["reason"] != "").tolist()
+    assert result.cells["donor"].iloc[2] == result.cells["cell_type"].iloc[5] == ""
+    assert result.facts["cells"]["unusable"] == {
+        "excluded_batch_no": 2, "excluded_cell_type": 1,
+        "missing_cell_type": 1, "missing_donor": 2, "missing_sample": 2,
+    }  # fmt: skip
+    assert_counts(result, expected(cohort())[(result.cells["reason"] == "").to_numpy()])
+    assert "8 unusable (excluded_batch_no 2; " in load.summary(result.facts)
+
+
+def test_a_cell_without_counts_stays_usable(tmp_path):
+    result = run(tmp_path, written(cohort(), tmp_path))
+    assert result.cells["reason"].iloc[3] == ""
+    assert "cell3" in result.shards[0].obs_names
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"sample": "who"},
+            r"^load.sample: .* no column 'who' for its cells \(it has: donor, .*set load.sample$",
+        ),
+        ({"donor": "who"}, "^load.donor: "),
+        ({"cell_type": "who"}, "^load.cell_type: "),
+        ({"pool": "who"}, "^load.pool: "),
+        ({"covariates": [AGE | {"column": "who"}]}, r"^load.covariates \(age\): .*'who'"),
+        ({"exclude": [{"column": "who", "values": ["x"]}]}, "^load.exclude: .*'who'"),
+        ({"symbols": "who"}, r"^load.symbols: .*'who' .*\(it has: feature_name\); .* null"),
+        (
+            {"exclude": [{"column": "sex", "values": ["male", "mael"]}]},
+            r"^load.exclude: sex is never 'mael' \(it is: female, male\)",
+        ),
+        (
+            {"exclude": [{"column": "sex", "values": ["male", "female"]}]},
+            "^cohort: none of 60 cells is usable .*excluded_sex",
+        ),
+        ({"covariates": [AGE | {"name": "donor"}]}, "^load.covariates: the name 'donor' is taken"),
+        ({"covariates": [AGE, AGE]}, "^load.covariates: the name 'age' is taken"),
+        ({"covariates": [AGE | {"name": "age at draw"}]}, "'age at draw' cannot stand in a formula"),
+        ({"covariates": [AGE | {"name": "class"}]}, "'class' cannot stand in a formula"),
+        (
+            {"covariates": [SEX | {"column": "cell_type"}]},
+            "^sample '1000_0-a': sex is 'B/plasma' and 'CD4-positive, .*let load.sample tell",
+        ),
+        (
+            {"covariates": [AGE | {"column": "sex"}]},
+            r"^load.covariates: age has no numeric value .it is: '(fe)?male', '(fe)?male'.; correct",
+        ),
+        ({"covariates": [AGE | {"type": "stage"}]}, r"age has no stage value \(it is: '20'"),
+        (
+            {"sample": "donor", "donor": "sample"},
+            "^sample '1000_0': its donor is '1000_0-a' and '1000_0-b'; set load.sample",
+        ),
+        ({"shards": 7}, "^load.shards: 7 for 6 donors with usable cells; set load.shards lower"),
+        (
+            {"shards": 4, "shard_by": "pool", "pool": "pool_number"},
+            "^load.shards: 4 for 3 sets of donors linked by pools",
+        ),
+        ({"shard_by": "pool"}, "^load.shard_by: pool needs a column of pools; set load.pool"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message) as error:
+        run(tmp_path, written(cohort(), tmp_path), **settings)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "00.h5ad").exists()  # before the counts are read
+
+
+def test_names_must_tell_cells_and_genes_apart(tmp_path):
+    data = cohort()
+    data.obs_names = ["x", "x", *data.obs_names[2:]]
+    with pytest.raises(InputError, match="cohort: 1 cell names repeat, such as 'x'"):
+        run(tmp_path, written(data, tmp_path))
+    data = cohort()
+    data.var_names = ["x", "x", *data.var_names[2:]]
+    with pytest.raises(InputError, match="cohort: 1 gene ids repeat, such as 'x'"):
+        run(tmp_path, written(data, tmp_path))
+
+
+def test_symbols_may_repeat_or_be_missing(tmp_path):
+    data = cohort()
+    data.var["feature_name"] = data.var["feature_name"].astype(object)
+    data.var.loc[data.var_names[:3], "feature_name"] = ["TWIN", "TWIN", None]
+    path = written(data, tmp_path)
+    result = run(tmp_path, path)
+    assert result.genes["symbol"].tolist()[:4] == ["TWIN", "TWIN", "ENSG2", "S3"]
+    assert result.genes["duplicated_symbol"].tolist()[:4] == [True, True, False, False]
+    assert result.shards[0].var["symbol"].tolist() == result.genes["symbol"].tolist()
+    assert result.shards[0].var_names.tolist() == result.genes["gene_id"].tolist()
+    assert run(tmp_path, path, symbols=None).genes["symbol"].iloc[0] == "ENSG0"
+
+
+# ---------------------------------------------------------------- covariates and samples
+
+
+def test_covariates_are_typed_in_every_table(tmp_path):
+    data = cohort()
+    data.obs["stage"] = [f"{20 + 10 * (i % 6)}-year-old stage" for i in range(CELLS)]
+    data.obs.loc[data.obs["donor"] == "1000_1", "stage"] = "33-year-old human stage"
+    data.obs.loc[data.obs["donor"] == "1000_2", "stage"] = "80 year-old and over stage"
+    data.obs.loc[data.obs_names[::36], "age"] = np.nan  # only some cells of a sample
+    data.obs["sex"] = data.obs["sex"].astype(object).where(data.obs["donor"] != "1000_3", None)
+    stage = {"name": "years", "column": "stage", "type": "stage"}
+    result = run(tmp_path, written(data, tmp_path), covariates=[stage, AGE, SEX], shards=2)
+    samples = result.samples.set_index("sample")
+    assert samples["years"].dtype == samples["age"].dtype == float
+    assert samples["years"].fillna(-1).tolist() == [20, 20, 33, 33, -1, -1, 50, 50, 60, 60, 70, 70]
+    assert samples["age"].tolist() == [20, 20, 30, 30, 40, 40, 50, 50, 60, 60, 70, 70]
+    assert samples["sex"].isna().tolist() == [False] * 6 + [True] * 2 + [False] * 4
+    obs = pd.concat(shard.obs for shard in result.shards).loc[data.obs_names]
+    for name in ("years", "age", "sex"):
+        of_sample = obs["sample"].astype(str).map(samples[name])
+        assert (obs[name].astype(object).eq(of_sample) | of_sample.isna()).all()
+        assert obs[name].isna().eq(of_sample.isna()).all()
+    assert all(shard.obs["years"].dtype == float for shard in result.shards)
+    assert all(isinstance(shard.obs["sex"].dtype, pd.CategoricalDtype) for shard in result.shards)
+    assert result.facts["not_parsed"] == {"years": {"80 year-old and over stage": 10}, "age": {}}
+    assert "years is missing in 10 cells where it is 80 year-old and over stage" in load.summary(result.facts)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "wanted"),
+    [
+        (["45-year-old stage", "9-year-old human stage", None], "stage", [45, 9, -1]),
+        (["third decade stage", "6-month-old stage", "45"], "stage", [-1, -1, -1]),
+        (["45", "1e2", "-3.5", "inf", "forty", None], "numeric", [45, 100, -3.5, -1, -1, -1]),
+    ],
+)  # fmt: skip
+def test_numbers(values, kind, wanted):
+    made = load.numbers(load.labels(pd.Series(values, dtype=object)), kind)
+    assert made.fillna(-1).tolist() == wanted
+
+
+def test_one_number_written_in_two_ways_is_one_value(tmp_path):
+    data = cohort()
+    data.obs["age"] = [f"{20 + 10 * (i % 6)}{'' if i < 30 else '.0'}" for i in range(CELLS)]
+    result = run(tmp_path, written(data, tmp_path), covariates=[AGE])
+    assert result.samples["age"].min() == 20
+
+
+def test_samples_know_their_pools(tmp_path):
+    data = cohort()
+    cell_of_sample = np.arange(CELLS) // 12  # each sample has five cells
+    data.obs["pool"] = np.array(["p2", "p1", "p2", "p2", None], dtype=object)[cell_of_sample]
+    even = np.array(["p2", "p1", "p2", "p1", None], dtype=object)[cell_of_sample]
+    data.obs["pool"] = data.obs["pool"].where(data.obs["donor"] != "1000_3", even)
+    path = written(data, tmp_path)
+    result = run(tmp_path, path, pool="pool")
+    samples = result.samples.set_index("donor")
+    assert (samples["pools"] == 2).all()
+    assert set(samples["pool"].drop("1000_3")) == {"p2"}
+    assert set(samples["pool"].loc["1000_3"]) == {"p1"}  # the first name of two as large
+    assert samples["cells"].tolist() == [5] * 12
+    assert (result.cells["pool"] == "").sum() == 12
+    none = run(tmp_path, path)
+    assert set(none.samples["pool"]) == set(none.shards[0].obs["pool"]) == {""}
+    assert set(none.samples["pools"]) == {0}
+
+
+# ---------------------------------------------------------------- shards
+
+tables = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5) | st.none()), min_size=1, max_size=80)
+
+
+def frame(rows):
+    donor, pool = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {"donor": load.labels(pd.Series(donor)), "pool": load.labels(pd.Series(pool, dtype=object))}
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables, st.integers(1, 5), st.sampled_from(["donor", "pool"]), st.randoms(use_true_random=False))
+def test_shards_hold_whole_donors_and_are_balanced(rows, shards, shard_by, random):
+    cells = frame(rows)
+    try:
+        home = load.assign_shards(cells, shards, shard_by)
+    except InputError:
+        units = {donor for donor, _ in rows}
+        assert shard_by == "pool" or len(units) < shards
+        return
+    assert set(home.index) == set(cells["donor"])
+    shard = cells["donor"].astype(object).map(home)
+    assert set(shard) == {f"{number:02d}" for number in range(shards)}  # none is empty
+    if shard_by == "pool":
+        assert shard.groupby(cells["pool"], observed=True).nunique().le(1).all()
+    else:
+        loads = shard.value_counts()
+        assert loads.max() - loads.min() <= cells["donor"].value_counts().max()
+    random.shuffle(rows)
+    pd.testing.assert_series_equal(load.assign_shards(frame(rows), shards, shard_by), home)
+
+
+def test_descending_donors_go_to_the_smallest_shard():
+    rows = [(donor, None) for donor, cells in enumerate([5, 3, 3, 2, 2, 1]) for _ in range(cells)]
+    home = load.assign_shards(frame(rows), 2, "donor")
+    assert home.tolist() == ["00", "01", "01", "00", "01", "00"]  # 5; 3; 3+3; 5+2; 6+2; 7+1
+
+
+def test_pools_link_donors_transitively():
+    rows = [(1, 1), (2, 1), (2, 2), (3, 2), (4, 3), (5, None), (6, None)]
+    home = load.assign_shards(frame(rows), 4, "pool")
+    assert home["1"] == home["2"] == home["3"]
+    assert home.nunique() == 4  # 5 and 6 lack a pool, which links nobody
+
+
+def test_many_donors_pools_and_shards(tmp_path):
+    data = cohort(cells=204, genes=5)
+    donor = np.arange(204) % 102
+    data.obs["donor"] = data.obs["sample"] = [f"d{d}" for d in donor]
+    data.obs["pool_number"] = [f"p{d // 3}" for d in donor]
+    path = written(data, tmp_path)
+    result = run(tmp_path, path, shards=102, read=slice(9, 102, 46))  # more than two digits can count
+    for number, shard in zip((9, 55, 101), result.shards, strict=True):
+        there = result.cells["cell"][result.cells["shard"] == f"{number:02d}"]
+        assert shard.obs_names.tolist() == there.tolist() != []
+    home = run(tmp_path, path, shards=7, shard_by="pool", pool="pool_number").samples
+    assert home.groupby("pool")["shard"].nunique().eq(1).all()
+    assert home["pool"].nunique() == 34
+    assert home["shard"].nunique() == 7
+
+
+def test_cells_of_a_pool_share_a_shard_in_the_files(tmp_path):
+    result = run(tmp_path, written(cohort(), tmp_path), shards=3, shard_by="pool", pool="pool_number")
+    for shard in result.shards:
+        assert len(set(shard.obs["pool"])) == 1
+        assert shard.obs["donor"].nunique() == 2
+
+
+def test_shards_are_h5ad_that_older_readers_know(tmp_path):
+    run(tmp_path, written(cohort(), tmp_path), covariates=[AGE, SEX])
+    encodings = []
+    with h5py.File(tmp_path / "00.h5ad") as file:
+        file.visititems(lambda name, item: encodings.append(item.attrs.get("encoding-type")))
+        assert file["X/data"].dtype == file["X/indices"].dtype == file["X/indptr"].dtype == np.int32
+    assert set(encodings) <= {None, "dataframe", "string-array", "categorical", "array", "csr_matrix"}
+
+
+def test_index_pointers_are_wide_when_they_must_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(_shards, "INT32_MAX", 100)
+    result = run(tmp_path, written(cohort(), tmp_path))
+    with h5py.File(tmp_path / "00.h5ad") as file:
+        assert file["X/indptr"].dtype == np.int64
+    assert_counts(result, expected(cohort()))
+
+
+def test_bytes_are_stable(tmp_path):
+    path = written(cohort(), tmp_path)
+    names = ["00.h5ad", "cells.parquet", "samples.parquet", "genes.parquet", "cohort.json"]
+    kept = []
+    for _ in range(2):
+        run(tmp_path, path, covariates=[AGE, SEX])
+        kept.append([(tmp_path / name).read_bytes() for name in names])
+    assert kept[0] == kept[1]

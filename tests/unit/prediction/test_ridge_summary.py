@@ -1,0 +1,341 @@
+"""The choice of alpha, what is compared with what, the null, the final models, by hand and end to end."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from files._shares import count, logit_shares
+from prediction import ridge as ridge_step
+from prediction._prediction_figures import draw_alphas, draw_predictions
+from prediction.baselines import baselines
+from prediction.ridge_summary import (
+    SUMMARY,
+    compare_with_null,
+    edge,
+    final_alphas,
+    final_models,
+    gaps_of_types,
+    null_scores,
+    pool,
+    smallest,
+    stack,
+    summarise,
+    supported,
+)
+
+ALPHAS = [100.0, 10.0]  # as the config lists them, not sorted
+FOLD = ["cell_type", "repeat", "fold"]
+CHANCE = {"bootstraps": 200, "random_state": 3}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    with threadpool_limits(limits=1):
+        yield
+
+
+def small(cell_type="b_cell"):
+    """Two repeats of two folds of two samples; errors such that each repeat chooses both alphas."""
+    keys = pd.DataFrame(
+        {
+            "cell_type": cell_type,
+            "repeat": np.repeat([0, 1], 4),
+            "fold": [0, 0, 1, 1] * 2,
+            "sample": ["a", "b", "c", "d", "a", "d", "b", "c"],
+            "donor": ["a", "b", "c", "d", "a", "d", "b", "c"],
+            "observed": [1.0, 2.0, 3.0, 4.0, 1.0, 4.0, 2.0, 3.0],
+        }
+    )
+    predictions = [keys.assign(predicted=keys["observed"] + shift) for shift in (1.0, -0.5)]
+    folds = pd.DataFrame({"cell_type": cell_type, "repeat": [0, 0, 1, 1], "fold": [0, 1, 0, 1]})
+    inner = [folds.assign(inner_mse=[2.0, 5.0, 3.0, 4.0]), folds.assign(inner_mse=[3.0, 4.0, 3.0, 5.0])]
+    return predictions, inner, keys.assign(baseline="mean", predicted=2.5)
+
+
+def status(cell_type="b_cell", **changes):
+    facts = {"status": "predicted", "reason": "", "target": "age", "samples": 4, "donors": 4}
+    facts |= {"target_low": 1.0, "target_high": 4.0}
+    about = {"cell_type": cell_type, "label": cell_type.upper(), "alpha": ALPHAS}
+    return pd.DataFrame(about | facts | changes)
+
+
+def run(predictions, inner, others, facts, alphas=ALPHAS):
+    """Pooled predictions, summary and scores, as the step's main makes them."""
+    stacked = stack(predictions, alphas)
+    pooled = pool(stacked, stack(inner, alphas))
+    null = pd.DataFrame({"cell_type": "b_cell", "permutation": range(9), "r2": np.arange(9) / 10 - 0.4})
+    return pooled, *summarise(facts, stacked, pooled, null, others, **CHANCE)
+
+
+def both(one, other):
+    """The tables of two cell types in one."""
+    return [
+        pd.concat(pair, ignore_index=True)
+        if isinstance(pair[0], pd.DataFrame)
+        else [pd.concat(tables, ignore_index=True) for tables in zip(*pair, strict=True)]
+        for pair in zip(one, other, strict=True)
+    ]
+
+
+# ---- the choice of alpha
+
+
+def test_alpha_has_the_smallest_inner_error_and_ties_go_to_the_larger():
+    chosen = smallest(stack(small()[1], ALPHAS), FOLD, "inner_mse")
+    assert chosen["alpha"].tolist() == [100.0, 10.0, 100.0, 100.0]  # the third is a tie
+    assert chosen[["repeat", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_predictions_are_pooled_from_the_chosen_alphas():
+    pooled, summary, scores = run(*small(), status())
+    assert list(pooled) == [
+        "alpha",
+        "cell_type",
+        "repeat",
+        "fold",
+        "sample",
+        "donor",
+        "observed",
+        "predicted",
+    ]
+    assert pooled["sample"].tolist() == ["a", "b", "c", "d"] * 2
+    assert pooled["alpha"].tolist() == [100.0, 100.0, 10.0, 10.0, 100.0, 100.0, 100.0, 100.0]
+    assert (pooled["predicted"] - pooled["observed"]).tolist() == [1, 1, -0.5, -0.5, 1, 1, 1, 1]
+    assert scores["model"].tolist() == ["expression"] * 3 + ["mean"]
+    assert scores["alpha"].tolist() == ["10.0", "100.0", "chosen", ""]
+    # squares about the mean: 5; errors squared: 4 x 0.25 and 4 x 1, chosen 2.5 and 4
+    assert scores["r2"].tolist() == pytest.approx([1 - 1 / 5, 1 - 4 / 5, (1 - 2.5 / 5 + 1 - 4 / 5) / 2, 0])
+    assert scores["mae"].tolist() == pytest.approx([0.5, 1, (0.75 + 1) / 2, 1])
+    row = summary.iloc[0]
+    assert [row["mae"], row["r2"]] == pytest.approx([0.875, 0.35])
+    assert row["gain_mae"] == pytest.approx(1 - 0.875)
+    assert row["gain_r2"] == pytest.approx(0.35)
+    assert row[["best_baseline", "alpha", "alpha_edge"]].tolist() == ["mean", 10.0, "lowest"]
+    assert row["pvalue"] == pytest.approx((1 + 1) / 10)  # of -0.4 ... 0.4, one reaches 0.35
+    assert not row["supported"]
+
+
+def test_cell_types_do_not_mix():
+    one, other = small(), small("nk_cell")
+    other = [[table.assign(predicted=0.0) for table in other[0]], *other[1:]]
+    other[1] = [table.assign(inner_mse=error) for table, error in zip(other[1], (1.0, 9.0), strict=True)]
+    facts = pd.concat([status(), status("nk_cell")], ignore_index=True)
+    found = run(*both(one, other), facts)
+    for name, single in {"b_cell": one, "nk_cell": other}.items():
+        for table, alone in zip(found, run(*single, status(name)), strict=True):
+            mine = table[table["cell_type"] == name].reset_index(drop=True)
+            chance = [column for column in mine if "null" in column or column in ("pvalue", "permutations")]
+            pd.testing.assert_frame_equal(mine.drop(columns=chance), alone.drop(columns=chance))
+
+
+def test_the_order_of_alphas_changes_nothing():
+    predictions, inner, others = small()
+    forwards = run(predictions, inner, others, status())
+    backwards = run(predictions[::-1], inner[::-1], others, status().iloc[::-1], ALPHAS[::-1])
+    for one, other in zip(forwards, backwards, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_alphas_with_other_folds_are_refused():
+    predictions = small()[0]
+    predictions[1] = predictions[1].assign(fold=[1, 0, 0, 1] * 2)
+    with pytest.raises(ValueError, match="alpha 10 has other folds than alpha 100"):
+        stack(predictions, ALPHAS)
+
+
+def test_the_final_alpha_has_the_smallest_error_out_of_fold():
+    predictions = stack(small()[0], ALPHAS)
+    assert final_alphas(predictions).to_dict() == {"b_cell": 10.0}
+    tied = predictions.assign(predicted=predictions["observed"] + 1)
+    assert final_alphas(tied).to_dict() == {"b_cell": 100.0}
+
+
+def test_the_end_of_a_sweep_is_said():
+    assert [edge(alpha, [1.0, 10.0, 100.0]) for alpha in (1.0, 10.0, 100.0)] == ["lowest", "", "highest"]
+    assert edge(5.0, [5.0]) == ""
+
+
+# ---- the null
+
+
+def test_each_permutation_chooses_its_own_alphas():
+    keys = {"cell_type": "a", "permutation": [1, 1, 2, 2], "repeat": 0, "fold": [0, 1, 0, 1]}
+    one = pd.DataFrame({**keys, "inner_mse": [1.0, 9, 9, 9], "sse": [3.0, 9, 9, 9], "sst": 5.0})
+    other = pd.DataFrame({**keys, "inner_mse": [9.0, 1, 2, 3], "sse": [9.0, 4, 6, 8], "sst": 5.0})
+    found = null_scores(stack([one, other], ALPHAS))
+    assert found["r2"].tolist() == pytest.approx([1 - 7 / 10, 1 - 14 / 10])
+
+
+def test_null_r2_is_the_mean_over_repeats():
+    keys = {"cell_type": "a", "permutation": 1, "repeat": [0, 1], "fold": 0, "inner_mse": 1.0}
+    table = pd.DataFrame({**keys, "sse": [2.0, 8.0], "sst": 10.0})
+    assert null_scores(stack([table], [1.0]))["r2"].tolist() == pytest.approx([0.5])
+
+
+def test_p_counts_the_permutations_that_reach_the_score_and_the_score_itself():
+    null = np.array([0.0, 0.1, 0.2, 0.3])
+    assert compare_with_null(0.2, null)["pvalue"] == pytest.approx(3 / 5)
+    assert compare_with_null(0.9, null)["pvalue"] == pytest.approx(1 / 5)
+    assert compare_with_null(0.9, null)["null_r2"] == pytest.approx(0.15)
+
+
+def test_support_needs_both_gains_and_chance_excluded():
+    row = {"gain_mae_low": 0.1, "gain_r2_low": 0.1, "pvalue": 0.05}
+    assert supported(row)
+    for change in ({"gain_mae_low": 0.0}, {"gain_r2_low": -0.1}, {"pvalue": 0.06}):
+        assert not supported(row | change)
+
+
+# ---- nothing predicted, figures
+
+
+def test_nothing_predicted_is_said_in_tables_and_figures():
+    predictions, inner, others = small("nk_cell")
+    none = [table.iloc[:0] for table in predictions], [table.iloc[:0] for table in inner], others.iloc[:0]
+    facts = status("nk_cell", status="too_few_samples", reason="4 donors are too few for 5 folds")
+    pooled, summary, scores = run(*both(small(), none), pd.concat([status(), facts], ignore_index=True))
+    assert set(pooled["cell_type"]) == set(scores["cell_type"]) == {"b_cell"}
+    row = summary.set_index("cell_type").loc["nk_cell"]
+    assert row["status"] == "too_few_samples"
+    assert row[["r2", "gain_mae", "pvalue", "alpha"]].isna().all()
+    for fig in (draw_alphas(summary, scores), draw_predictions(summary, gaps_of_types(pooled))):
+        assert "4 donors are too few" in fig.axes[1].texts[0].get_text()
+    pooled, summary, scores = run(*none, facts)
+    assert pooled.empty
+    assert scores.empty
+    assert list(summary) == SUMMARY
+    assert "4 donors are too few" in draw_alphas(summary, scores).axes[0].texts[0].get_text()
+    coefficients = pd.DataFrame(columns=["alpha", "cell_type", "gene_id", "coefficient"])
+    table, description = final_models(coefficients, facts, summary)
+    assert table.empty
+    assert description["models"] == {}
+
+
+def test_the_figures_show_the_tables_and_are_byte_stable():
+    facts = pd.concat([status(), status("nk_cell")], ignore_index=True)
+    pooled, summary, scores = run(*both(small(), small("nk_cell")), facts)
+    left = draw_alphas(summary, scores).axes[0]
+    assert left.lines[0].get_xydata().tolist() == [[10.0, scores.loc[0, "r2"]], [100.0, scores.loc[1, "r2"]]]
+    gaps = gaps_of_types(pooled)
+    dots = draw_predictions(summary, gaps).axes[1].collections[0]
+    assert len(dots.get_offsets()) == 4  # a dot per sample
+    images = []
+    for _ in range(2):
+        images.append(io.BytesIO())
+        draw_predictions(summary, gaps).savefig(images[-1], format="png", metadata={"Software": None})
+    assert images[0].getvalue() == images[1].getvalue()
+
+
+# ---- final models
+
+
+def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
+    genes = {"cell_type": "b_cell", "gene_id": ["(intercept)", "g2", "g1"], "symbol": ["", "B", "A"]}
+    tables = [
+        pd.DataFrame({**genes, "coefficient": values, "mean": [np.nan, 1, 2], "sd": [np.nan, 3, 4]})
+        for values in ([2.5, 9, 8], [2.25, 7, 6])
+    ]
+    _, summary, _ = run(*small(), status())
+    table, description = final_models(stack(tables, ALPHAS), status(), summary)
+    assert table["gene_id"].tolist() == ["g2", "g1"]
+    assert table["coefficient"].tolist() == [7, 6]  # of alpha 10
+    model = json.loads(json.dumps(description))["models"]["b_cell"]
+    assert [model[key] for key in ("label", "alpha", "intercept", "genes", "donors")] == [
+        "B_CELL",
+        10,
+        2.25,
+        2,
+        4,
+    ]
+    assert model["training_range"] == [1, 4]
+    assert description["target"] == "age"
+    assert description["expression"]["counts_per"] == 10000
+
+
+# ---- end to end: what confounding alone gives is no gain, what genes give is
+
+PEOPLE = {"target": "age", "folds": 5, "repeats": 1, "inner_folds": 3, "random_state": 1}
+GENES = {"n_top_genes": 200, "min_share": 0.5, "permutations": 19}
+BASELINES = {
+    "baselines": [
+        {"name": "sex", "columns": ["sex"]},
+        {"name": "technical", "columns": ["sex", "log_cells", "log_depth"]},
+    ],
+    "baseline_alpha": [0.1, 1, 10, 100],
+}
+
+
+SHOWN = ["r2", "mae", "best_baseline", "gain_mae", "gain_mae_low", "gain_mae_high", "pvalue"]
+
+
+def simulated(seed, effect, donors=100, genes=300):
+    """Older donors have fewer cells; `effect` is the log2 fold change per decade of a tenth of the genes."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 90, donors)
+    cells = np.maximum(np.round(60 * 0.8 ** ((age - 20) / 10) * rng.lognormal(0, 0.3, donors)), 3).astype(int)
+    rate = rng.lognormal(0, 1, genes)
+    log2 = rng.normal(0, 0.3, (donors, genes))
+    log2[:, : genes // 10] += effect * (age[:, None] - 55) / 10
+    share = rate / rate.sum() * 2**log2
+    counts = csr_array(rng.poisson(cells[:, None] * 300 * share))
+    obs = pd.DataFrame(
+        {
+            "cell_type": "t",
+            "label": "T",
+            "sample": [f"s{number:03d}" for number in range(donors)],
+            "donor": [f"d{number:03d}" for number in range(donors)],
+            "age": age,
+            "sex": rng.choice(["F", "M"], donors),
+            "cells": cells,
+            "log_cells": np.log(cells),
+            "log_depth": np.log(counts.sum(axis=1)),
+            "used": True,
+        }
+    )
+    names = pd.Series([f"g{number}" for number in range(genes)])
+    return counts, obs, pd.DataFrame({"gene_id": names, "symbol": names})
+
+
+def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0)):
+    """The summary row of one cell type, by all three steps."""
+    results = [ridge_step.ridge(counts, obs, genes, alpha=alpha, **PEOPLE, **GENES) for alpha in alphas]
+    tables = [[table.assign(cell_type="t") for table in result] for result in results]
+    stacked = [stack([result[number] for result in tables], list(alphas)) for number in (0, 1, 4)]
+    predictions, inner, null = stacked
+    facts = pd.concat([result[2] for result in tables], ignore_index=True).assign(label="T")
+    others = baselines(obs, logit_shares(count(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
+    pooled = pool(predictions, inner)
+    return summarise(facts, predictions, pooled, null_scores(null), others, **CHANCE)[0].iloc[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_cell_numbers_that_fall_with_age_are_no_gain_of_expression(seed):
+    row = analyse(*simulated(seed, effect=0))
+    print(row[SHOWN].to_dict())
+    assert row["best_baseline"] == "technical"
+    assert not (row["gain_mae_excludes_0"] and row["gain_mae"] > 0)
+    assert not (row["gain_r2_excludes_0"] and row["gain_r2"] > 0)
+    assert not row["supported"]
+
+
+def test_confounding_alone_looks_like_a_finding_without_the_baseline():
+    """The raw score and the null cannot tell it from an effect of genes; so the two tests here can fail."""
+    rows = [analyse(*simulated(seed, effect=0)) for seed in range(3)]
+    assert np.mean([row["r2"] - row["null_r2"] for row in rows]) > 0.08
+    assert max(row["pvalue"] for row in rows) <= 0.05
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_planted_effects_of_genes_are_a_gain(seed):
+    row = analyse(*simulated(seed, effect=0.3))
+    print(row[SHOWN].to_dict())
+    assert row["best_baseline"] == "technical"
+    assert row["gain_mae_low"] > 0
+    assert row["gain_mae_excludes_0"]
+    assert row["pvalue"] == pytest.approx(1 / 20)
+    assert row["supported"]
