@@ -12,11 +12,8 @@ rule qc:
         local("<logs>/qc/{shard}.log"),
     benchmark:
         local("<benchmarks>/qc/{shard}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("qc"),
-        runtime=runtime("qc"),
-        attempt=attempt,
+        **requests("qc"),
     params:
         digest("cells/qc"),
         **config["qc"],
@@ -36,11 +33,8 @@ rule doublets:
         local("<logs>/doublets/{shard}.log"),
     benchmark:
         local("<benchmarks>/doublets/{shard}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("doublets"),
-        runtime=runtime("doublets"),
-        attempt=attempt,
+        **requests("doublets"),
     params:
         digest("cells/doublets"),
         **config["doublets"],
@@ -64,11 +58,8 @@ rule cells:
         local("<logs>/cells.log"),
     benchmark:
         local("<benchmarks>/cells.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("cells"),
-        runtime=runtime("cells"),
-        attempt=attempt,
+        **requests("cells"),
     params:
         digest("cells/cells"),
         **config["cells"],

@@ -13,11 +13,8 @@ rule simulate:
         local("<logs>/simulate.log"),
     benchmark:
         local("<benchmarks>/simulate.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("simulate"),
-        runtime=runtime("simulate"),
-        attempt=attempt,
+        **requests("simulate"),
     params:
         digest("cohort/simulate"),
         **config["simulate"],
@@ -34,11 +31,8 @@ rule fetch:
         local("<logs>/fetch.log"),
     benchmark:
         local("<benchmarks>/fetch.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("fetch"),
-        runtime=runtime("fetch"),
-        attempt=attempt,
+        **requests("fetch"),
     params:
         digest("cohort/fetch"),
         url=config["cohort"]["url"],
@@ -64,9 +58,7 @@ rule load:
         local("<benchmarks>/load.tsv")
     threads: 2
     resources:
-        mem_mb=mem_mb("load"),
-        runtime=runtime("load"),
-        attempt=attempt,
+        **requests("load"),
     params:
         digest("cohort/load"),
         **config["load"],
@@ -86,11 +78,8 @@ rule filter:
         local("<logs>/filter.log"),
     benchmark:
         local("<benchmarks>/filter.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("filter"),
-        runtime=runtime("filter"),
-        attempt=attempt,
+        **requests("filter"),
     params:
         digest("cohort/filter"),
         **config["filter"],

@@ -25,7 +25,24 @@ wildcard_constraints:
 
 def workflow_file(path):
     """Text of a file of this workflow, also when another workflow uses it as a module."""
-    return Path(str(workflow.source_path(path))).read_text()
+    return Path(str(workflow.source_path(path))).read_text(encoding="utf-8")
+
+
+def workflow_place(path):
+    """Where a file of this workflow lies: in its folder or, from a git host, among Snakemake's copies."""
+    place = Path(workflow.current_basedir.join(path).get_path_or_uri(secret_free=True))
+    return (place if place.exists() else Path(str(workflow.source_path(path)))).resolve()
+
+
+PROJECT = workflow_place("../workflow/digests.py").parent.parent
+SCRIPTS = str(PROJECT / "scripts")
+sys.path += [str(PROJECT), SCRIPTS]  # for this process: workflow/ and the parts; below, the parts for jobs
+BESIDE = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ["", SCRIPTS]]
+os.environ.update(PYTHONPATH=os.pathsep.join([SCRIPTS, *BESIDE]))
+
+from workflow.digests import Digests
+
+digest = Digests(lambda path: workflow_file(f"../scripts/{path}")).digest
 
 
 include: "checks.smk"
@@ -37,99 +54,27 @@ RESOLUTIONS = [str(value) for value in config["cluster"]["resolution"]]
 ALPHAS = [str(value) for value in config["ridge"]["alpha"]]
 
 
-def workflow_folder(path):
-    """A folder of this workflow, where it lies; where Snakemake keeps its copies when it comes from a git host."""
-    folder = Path(workflow.current_basedir.join(f"../{path}").get_path_or_uri(secret_free=True))
-    return (
-        folder if folder.is_dir() else Path(workflow.source_path(f"../{path}/__init__.py")).parent
-    ).resolve()
-
-
-SCRIPTS = workflow_folder("scripts/job").parent
-PROGRAMS = ("verify", "_contents", "_facts")  # of scripts/publish, which also run without the rest
-sys.path.append(str(SCRIPTS))  # where this process finds the parts, and where its jobs do
-OTHERS = [
-    path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(SCRIPTS))
-]
-os.environ["PYTHONPATH"] = os.pathsep.join([str(SCRIPTS), *OTHERS])
-
-
-@functools.cache
-def module_text(module):
-    """Text of a module of scripts/, like `cells.qc`; of a part, like `files`, what it offers."""
-    path = f"../scripts/{module.replace('.', '/')}"
-    return workflow_file(f"{path}.py" if "." in module else f"{path}/__init__.py")
-
-
-@functools.cache
-def modules(module):
-    """Modules of scripts/ that a module imports itself; behind `from files import read_obs`, that of `read_obs`."""
-    part, found = module.split(".")[0], set()
-    module_text(
-        part
-    )  # imported with the module: where the workflow comes from a git host, this brings it here
-    for node in ast.walk(ast.parse(module_text(module))):
-        if isinstance(node, ast.ImportFrom) and node.module in ("job", "files"):
-            found |= {homes(node.module)[alias.name] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == part:
-            found |= {f"{part}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module.startswith(f"{part}."):
-            found.add(node.module)
-        elif isinstance(node, ast.ImportFrom) and node.module in PROGRAMS:
-            found.add(f"{part}.{node.module}")
-    return found
-
-
-@functools.cache
-def homes(part):
-    """The module behind each name that a part offers."""
-    nodes = [node for node in ast.walk(ast.parse(module_text(part))) if isinstance(node, ast.ImportFrom)]
-    for node in nodes:
-        module_text(node.module)
-    return {alias.name: node.module for node in nodes for alias in node.names}
-
-
-def digest(script):
-    """Digest of the modules that a script imports, so that their edit reruns its step; script: `cells/qc`."""
-    own = script.replace("/", ".")
-    pending, found = [own], set()
-    while pending:
-        new = modules(pending.pop()) - found
-        found |= new
-        pending += new
-    texts = [module_text(module) for module in sorted(found - {own})]
-    return hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
-
-
 RESOURCES = yaml.safe_load(workflow_file("../workflow/resources.yaml"))
 
 
-def mem_mb(step):
-    """Memory request of a step in MB: a base and a share of its inputs, more with each attempt."""
-    model = RESOURCES[step]
+def requests(step, times=1):
+    """Memory (MB), time limit (minutes) and number of the attempt of a step's job, which is told it nowhere else.
 
-    def request(wildcards, input, attempt):
-        return int(attempt * (model["mem_mb"] + model["mem_mb_per_input_mb"] * input.size_mb))
-
-    return request
-
-
-def runtime(step, times=1):
-    """Time limit of a step in minutes: a base and a share of its inputs, more with each attempt.
-
-    times: how often a job does the step's work, one after the other.
+    Memory and time are a base and a share of the inputs, more with each attempt. times: how often a job does the
+    step's work, one after the other.
     """
     model = RESOURCES[step]
 
-    def request(wildcards, input, attempt):
+    def mem_mb(wildcards, input, attempt):
+        return int(attempt * (model["mem_mb"] + model["mem_mb_per_input_mb"] * input.size_mb))
+
+    def runtime(wildcards, input, attempt):
         return int(attempt * times * (model["minutes"] + model["minutes_per_input_mb"] * input.size_mb))
 
-    return request
+    def number(wildcards, attempt):
+        return attempt
 
-
-def attempt(wildcards, attempt):
-    """Which attempt of the job this is, from 1; a job is told nowhere else."""
-    return attempt
+    return {"mem_mb": mem_mb, "runtime": runtime, "attempt": number}
 
 
 def settings(section, *keys):

@@ -15,11 +15,8 @@ checkpoint pseudobulk:
         local("<logs>/pseudobulk.log"),
     benchmark:
         local("<benchmarks>/pseudobulk.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("pseudobulk"),
-        runtime=runtime("pseudobulk"),
-        attempt=attempt,
+        **requests("pseudobulk"),
     params:
         digest("donors/pseudobulk"),
         **config["pseudobulk"],
@@ -38,11 +35,8 @@ rule contrasts:
         local("<logs>/contrasts/{contrast}.log"),
     benchmark:
         local("<benchmarks>/contrasts/{contrast}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("contrasts"),
-        runtime=runtime("contrasts"),
-        attempt=attempt,
+        **requests("contrasts"),
     params:
         digest("donors/contrasts"),
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
@@ -66,11 +60,8 @@ rule differential:
         local("<logs>/differential/{contrast}/{part}.log"),
     benchmark:
         local("<benchmarks>/differential/{contrast}/{part}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("differential"),
-        runtime=runtime("differential", times=config["differential"]["cell_types_per_job"]),
-        attempt=attempt,
+        **requests("differential", times=config["differential"]["cell_types_per_job"]),
     params:
         digest("donors/differential"),
         **config["differential"],
@@ -117,11 +108,8 @@ rule synthesis:
         local("<logs>/synthesis/{contrast}.log"),
     benchmark:
         local("<benchmarks>/synthesis/{contrast}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("synthesis"),
-        runtime=runtime("synthesis"),
-        attempt=attempt,
+        **requests("synthesis"),
     params:
         digest("donors/synthesis"),
         **config["synthesis"],
@@ -147,11 +135,8 @@ rule composition:
         local("<logs>/composition/{contrast}.log"),
     benchmark:
         local("<benchmarks>/composition/{contrast}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("composition"),
-        runtime=runtime("composition"),
-        attempt=attempt,
+        **requests("composition"),
     params:
         digest("donors/composition"),
         **config["composition"],

@@ -19,11 +19,8 @@ rule preprocess:
     benchmark:
         local("<benchmarks>/preprocess.tsv")
     priority: 1
-    threads: 1
     resources:
-        mem_mb=mem_mb("preprocess"),
-        runtime=runtime("preprocess"),
-        attempt=attempt,
+        **requests("preprocess"),
     params:
         digest("embedding/preprocess"),
         **config["preprocess"],
@@ -45,11 +42,8 @@ rule dimred:
     benchmark:
         local("<benchmarks>/dimred.tsv")
     priority: 1
-    threads: 1
     resources:
-        mem_mb=mem_mb("dimred"),
-        runtime=runtime("dimred"),
-        attempt=attempt,
+        **requests("dimred"),
     params:
         digest("embedding/dimred"),
         **config["dimred"],
@@ -78,11 +72,8 @@ rule layout:
     benchmark:
         local("<benchmarks>/layout.tsv")
     priority: 1
-    threads: 1
     resources:
-        mem_mb=mem_mb("layout"),
-        runtime=runtime("layout"),
-        attempt=attempt,
+        **requests("layout"),
     params:
         digest("embedding/layout"),
         **config["layout"],
@@ -104,11 +95,8 @@ rule cluster:
         local("<logs>/cluster/resolution_{resolution}.log"),
     benchmark:
         local("<benchmarks>/cluster/resolution_{resolution}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("cluster"),
-        runtime=runtime("cluster"),
-        attempt=attempt,
+        **requests("cluster"),
     params:
         digest("embedding/cluster"),
         random_state=config["random_state"],
@@ -129,11 +117,8 @@ rule markers:
         local("<logs>/markers.log"),
     benchmark:
         local("<benchmarks>/markers.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("markers"),
-        runtime=runtime("markers"),
-        attempt=attempt,
+        **requests("markers"),
     params:
         digest("embedding/markers"),
         **config["markers"],

@@ -2,7 +2,7 @@
 import subprocess
 from datetime import UTC, datetime
 
-from job import gather, listen, summary
+from job import gather_failures, listen, summarise_failures
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
@@ -16,8 +16,8 @@ INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_
 def end(logs):
     """Gather the failures of this run and print them by category; logs: Snakemake's own."""
     printed = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).exists())
-    failures = gather(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
-    print(summary(failures), file=sys.stderr, end="")
+    failures = gather_failures(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
+    print(summarise_failures(failures), file=sys.stderr, end="")
 
 
 def bundle():

@@ -20,11 +20,8 @@ rule gsea:
         local("<logs>/gsea/{contrast}.log"),
     benchmark:
         local("<benchmarks>/gsea/{contrast}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("gsea"),
-        runtime=runtime("gsea"),
-        attempt=attempt,
+        **requests("gsea"),
     params:
         digest("pathways/gsea"),
         **config["gsea"],
@@ -52,11 +49,8 @@ rule overrepresentation:
         local("<logs>/overrepresentation/{contrast}.log"),
     benchmark:
         local("<benchmarks>/overrepresentation/{contrast}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("overrepresentation"),
-        runtime=runtime("overrepresentation"),
-        attempt=attempt,
+        **requests("overrepresentation"),
     params:
         digest("pathways/overrepresentation"),
         **config["overrepresentation"],

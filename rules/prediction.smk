@@ -19,11 +19,8 @@ rule ridge:
         local("<logs>/ridge/alpha_{alpha}.log"),
     benchmark:
         local("<benchmarks>/ridge/alpha_{alpha}.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("ridge"),
-        runtime=runtime("ridge"),
-        attempt=attempt,
+        **requests("ridge"),
     params:
         digest("prediction/ridge"),
         **settings("ridge", "target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
@@ -45,11 +42,8 @@ rule baselines:
         local("<logs>/baselines.log"),
     benchmark:
         local("<benchmarks>/baselines.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("baselines"),
-        runtime=runtime("baselines"),
-        attempt=attempt,
+        **requests("baselines"),
     params:
         digest("prediction/baselines"),
         **settings("ridge", "target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
@@ -92,11 +86,8 @@ rule ridge_summary:
         local("<logs>/ridge_summary.log"),
     benchmark:
         local("<benchmarks>/ridge_summary.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("ridge_summary"),
-        runtime=runtime("ridge_summary"),
-        attempt=attempt,
+        **requests("ridge_summary"),
     params:
         digest("prediction/ridge_summary"),
         bootstraps=config["ridge"]["bootstraps"],

@@ -16,11 +16,8 @@ rule provenance:
         local("<logs>/provenance.log"),
     benchmark:
         local("<benchmarks>/provenance.tsv")
-    threads: 1
     resources:
-        mem_mb=RESOURCES["provenance"]["mem_mb"],
-        runtime=RESOURCES["provenance"]["minutes"],
-        attempt=attempt,
+        **requests("provenance"),
     params:
         digest("publish/provenance"),
         workflow_version=workflow_file("../workflow/VERSION").strip(),
@@ -57,11 +54,8 @@ rule publish:
         local("<logs>/publish.log"),
     benchmark:
         local("<benchmarks>/publish.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("publish"),
-        runtime=runtime("publish"),
-        attempt=attempt,
+        **requests("publish"),
     params:
         digest("publish/publish"),
         **config["publish"],

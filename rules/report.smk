@@ -25,11 +25,8 @@ rule report:
         local("<logs>/report.log"),
     benchmark:
         local("<benchmarks>/report.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("report"),
-        runtime=runtime("report"),
-        attempt=attempt,
+        **requests("report"),
     params:
         digest("report/report"),
         **config["report"],

@@ -20,11 +20,8 @@ rule stability:
         local("<logs>/stability.log"),
     benchmark:
         local("<benchmarks>/stability.tsv")
-    threads: 1
     resources:
-        mem_mb=mem_mb("stability"),
-        runtime=runtime("stability"),
-        attempt=attempt,
+        **requests("stability"),
     params:
         digest("sweep/stability"),
         **config["stability"],

@@ -185,8 +185,8 @@ def _attrition_of(cells: pd.DataFrame, stratum: str, level: pd.Categorical) -> p
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        paths = snakemake.input  # noqa: F821
+    with job(snakemake) as out:
+        paths = snakemake.input
         text = {"sep": "\t", "dtype": str, "keep_default_na": False}
         samples = pd.read_csv(paths.samples, **text)
         cells = join(
@@ -196,7 +196,7 @@ if __name__ == "__main__":
             pd.concat([pd.read_parquet(path) for path in paths.qc], ignore_index=True),
             pd.concat([pd.read_parquet(path) for path in paths.doublets], ignore_index=True),
         )
-        table = attrition(cells, levels(cells, samples, **snakemake.params))  # noqa: F821
+        table = attrition(cells, levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
         table.to_csv(out.attrition, sep="\t", index=False)
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()

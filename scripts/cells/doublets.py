@@ -209,15 +209,15 @@ def score_groups(
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        shard = ad.read_h5ad(snakemake.input.shard)  # noqa: F821
-        passed = pd.read_parquet(snakemake.input.qc, columns=["cell", "passed"]).set_index("cell")["passed"]  # noqa: F821
-        settings = {**snakemake.params}  # noqa: F821
+    with job(snakemake) as out:
+        shard = ad.read_h5ad(snakemake.input.shard)
+        passed = pd.read_parquet(snakemake.input.qc, columns=["cell", "passed"]).set_index("cell")["passed"]
+        settings = {**snakemake.params}
         cells, status = score_groups(
             shard.X,
             shard.obs[settings.pop("by")].to_numpy(dtype=str),
             passed.loc[shard.obs_names].to_numpy(),
-            threads=snakemake.threads,  # noqa: F821
+            threads=snakemake.threads,
             **settings,
         )
         cells.insert(0, "cell", shard.obs_names)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from job import InputError, job, told
+from job import InputError, job, track_progress
 
 TOP = 20
 BLOCK = 2048  # cells at once: bounds the memory of temporary arrays, changes no number
@@ -74,7 +74,9 @@ def measure(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFrame:
     starts = range(0, max(counts.shape[0], 1), BLOCK)
     blocks = [
         _measure_block(counts[start : start + BLOCK], groups)
-        for start in told(starts, counts.shape[0], "cells", lambda start: min(BLOCK, counts.shape[0] - start))
+        for start in track_progress(
+            starts, counts.shape[0], "cells", lambda start: min(BLOCK, counts.shape[0] - start)
+        )
     ]
     return pd.concat(blocks, ignore_index=True)
 
@@ -164,9 +166,9 @@ def summary(reason: pd.Series) -> str:
 if __name__ == "__main__":
     import anndata as ad
 
-    with job(snakemake) as out:  # noqa: F821
-        shard = ad.read_h5ad(snakemake.input.shard)  # noqa: F821
-        settings = {**snakemake.params}  # noqa: F821
+    with job(snakemake) as out:
+        shard = ad.read_h5ad(snakemake.input.shard)
+        settings = {**snakemake.params}
         groups = gene_groups(shard.var["symbol"], settings.pop("patterns"))
         for name in groups.columns[~groups.any()]:
             print(f"qc: no gene symbol matches qc.patterns.{name}; pct_counts_{name} is 0 in every cell")

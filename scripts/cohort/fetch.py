@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from job import InputError, job, told
+from job import InputError, job, track_progress
 
 ATTEMPTS = 8  # in a row that bring nothing more
 BACKOFF_S = 1.0  # doubled with each of them
@@ -121,7 +121,7 @@ def transfer(
         print(f"fetch: {shown(url)}: from byte {have} of {total or size or 'unknown'}", flush=True)
         pieces, lacking = response.iter_content(PIECE), (total or size or have) - have
         if lacking > 0:
-            pieces = told(pieces, lacking / 2**20, "MB", lambda piece: len(piece) / 2**20)
+            pieces = track_progress(pieces, lacking / 2**20, "MB", lambda piece: len(piece) / 2**20)
         with open(part, "ab") as file:
             for piece in pieces:
                 file.write(piece)
@@ -218,10 +218,10 @@ def fetch(
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        cohort = Path(snakemake.output.cohort)  # noqa: F821
+    with job(snakemake) as out:
+        cohort = Path(snakemake.output.cohort)
         part = cohort.with_name(f".{cohort.name}.part")
-        fetch(part=part, attempts=ATTEMPTS, backoff_s=BACKOFF_S, **snakemake.params)  # noqa: F821
+        fetch(part=part, attempts=ATTEMPTS, backoff_s=BACKOFF_S, **snakemake.params)
         print(f"fetch: {part.stat().st_size:,} bytes, verified")
         os.replace(part, out.cohort)
         note_of(part).unlink()

@@ -160,11 +160,11 @@ def summary(kept: pd.Series, reason: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells, columns=["sample", "cell_type", "reason"])  # noqa: F821
+    with job(snakemake) as out:
+        cells = pd.read_parquet(snakemake.input.cells, columns=["sample", "cell_type", "reason"])
         counts = cross_count(cells)
-        reason, types = choose(counts, **snakemake.params)  # noqa: F821
-        loaded = pd.read_parquet(snakemake.input.samples)  # noqa: F821
+        reason, types = choose(counts, **snakemake.params)
+        loaded = pd.read_parquet(snakemake.input.samples)
         samples = sample_table(loaded, counts.sum(axis=1), reason)
         samples.to_csv(out.samples, sep="\t", index=False)
         cell_types = cell_type_table(types)

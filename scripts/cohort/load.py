@@ -301,6 +301,6 @@ def summary(facts: dict) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        files = snakemake.input.cohort  # noqa: F821
-        print(summary(load(files, out, block_values=BLOCK_VALUES, **snakemake.params)))  # noqa: F821
+    with job(snakemake) as out:
+        files = snakemake.input.cohort
+        print(summary(load(files, out, block_values=BLOCK_VALUES, **snakemake.params)))

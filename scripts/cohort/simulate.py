@@ -271,8 +271,8 @@ def simulate(*, random_state: int, **settings):
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        data, sets, genes, effects, cells = simulate(**snakemake.params)  # noqa: F821
+    with job(snakemake) as out:
+        data, sets, genes, effects, cells = simulate(**snakemake.params)
         data.write_h5ad(out.cohort, compression="gzip")
         with open(out.gene_sets, "w") as handle:
             for name, symbols in sets.items():

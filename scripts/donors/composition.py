@@ -185,11 +185,11 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        rows = read_obs(snakemake.input.sums)  # noqa: F821
+    with job(snakemake) as out:
+        rows = read_obs(snakemake.input.sums)
         cells, samples = count(rows), describe_samples(rows)
-        contrast = settle(snakemake.params.contrast, samples)  # noqa: F821
-        params = dict(snakemake.params.items())  # noqa: F821
+        contrast = settle(snakemake.params.contrast, samples)
+        params = dict(snakemake.params.items())
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         design = build(contrast, samples, **limits)
         results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])

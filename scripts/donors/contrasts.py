@@ -81,10 +81,10 @@ def summary(verdicts: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        params = dict(snakemake.params.items())  # noqa: F821
-        obs = read_obs(snakemake.input.sums)  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
+    with job(snakemake) as out:
+        params = dict(snakemake.params.items())
+        obs = read_obs(snakemake.input.sums)
+        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         verdicts = judge(settle(params["contrast"], obs), obs, types, **limits)
         check_any(verdicts, types["tested"] == "True")

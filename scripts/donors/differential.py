@@ -34,7 +34,7 @@ from donors._contrast import Contrast, settle
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
 from files import read_obs, read_types, stack
-from job import InputError, job, stage
+from job import InputError, announce, job
 
 COLUMNS = {
     "gene_id": str,
@@ -206,21 +206,21 @@ def found_in(status: dict) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        params = dict(snakemake.params.items())  # noqa: F821
-        sums = snakemake.input.sums  # noqa: F821
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)  # noqa: F821
-        part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")  # noqa: F821
+    with job(snakemake) as out:
+        params = dict(snakemake.params.items())
+        sums = snakemake.input.sums
+        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)
+        part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")
         types = part_of(types, part, cell_types_per_job=per_job)
         contrast = settle(params.pop("contrast"), read_obs(sums))
         results = {}
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
         ):
-            stage(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
+            announce(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
             try:
-                result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)  # noqa: F821
-                check_verdict(snakemake.input.contrast, cell_type, result.status)  # noqa: F821
+                result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)
+                check_verdict(snakemake.input.contrast, cell_type, result.status)
             except Exception as error:
                 error.add_note(f"in cell type {label}")
                 raise

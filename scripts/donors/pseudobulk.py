@@ -151,8 +151,8 @@ def summary(sums: pd.DataFrame, cell_types: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        files, params = snakemake.input, snakemake.params  # noqa: F821
+    with job(snakemake) as out:
+        files, params = snakemake.input, snakemake.params
         wanted = ["cell", "sample", "cell_type", "total_counts", "pct_counts_mt", "kept"]
         cells = pd.read_parquet(files.cells, columns=wanted, filters=[("kept", "==", True)])
         if cells.empty:

@@ -161,10 +161,10 @@ def read_status(paths: list[str]) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)  # noqa: F821
+    with job(snakemake) as out:
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)
         effects = join({(each.cell_type, each.label): each.genes for each in tested})
-        settings = dict(snakemake.params.items())  # noqa: F821
+        settings = dict(snakemake.params.items())
         contrast, heatmap_genes = settings.pop("contrast"), settings.pop("heatmap_genes")
         genes = summarise(effects, **settings)
         effects.to_parquet(out.effects, index=False)
@@ -172,7 +172,7 @@ if __name__ == "__main__":
         heatmap = draw(
             effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect(contrast)
         )
-        status = read_status(snakemake.input.status)  # noqa: F821
+        status = read_status(snakemake.input.status)
         tests = [(each.genes, status[each.cell_type]) for each in tested]
         figures = {out.heatmap: heatmap, out.volcano: volcano(tests)}
         figures |= {out.pvalues: pvalues(tests), out.dispersions: dispersions(tests)}

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, triu
 
 from files import read_graph
-from job import job, stage
+from job import announce, job
 
 
 def leiden(
@@ -62,14 +62,14 @@ def contingency(clusters: np.ndarray, cell_types: np.ndarray) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        index, connectivities = read_graph(snakemake.input.neighbors)  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])  # noqa: F821
+    with job(snakemake) as out:
+        index, connectivities = read_graph(snakemake.input.neighbors)
+        cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])
         cell_types = cells.set_index("cell").loc[index, "cell_type"].astype(str).to_numpy()
-        stage(f"Leiden on {len(index):,} cells with {connectivities.nnz // 2:,} edges")
-        clusters = leiden(connectivities, **snakemake.params)  # noqa: F821
+        announce(f"Leiden on {len(index):,} cells with {connectivities.nnz // 2:,} edges")
+        clusters = leiden(connectivities, **snakemake.params)
         row = {
-            "resolution": snakemake.wildcards.resolution,  # noqa: F821
+            "resolution": snakemake.wildcards.resolution,
             "clusters": len(np.unique(clusters)),
             **agreement(clusters, cell_types),
             "cells": len(index),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedding._compiled import compilations_kept
-from job import InputError, job, stage
+from job import InputError, announce, job
 
 EXACT_CELLS = (
     100_000  # there all distances take about as long as pynndescent, which is no more than approximate
@@ -107,7 +107,7 @@ def reduce(
 
     pca: cell and components; cells: one row per cell of pca, in its order, with the batches.
     """
-    stage(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
+    announce(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
     coordinates, went = mix(
         pca.drop(columns="cell").to_numpy(),
         None if harmonize == "none" else cells[harmonize].astype(str),
@@ -115,7 +115,7 @@ def reduce(
         random_state=random_state,
         threads=threads,
     )
-    stage(f"{n_neighbors} neighbours of each cell")
+    announce(f"{n_neighbors} neighbours of each cell")
     graph = link(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
     harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
     harmony.insert(0, "cell", pca["cell"])
@@ -130,16 +130,16 @@ def reduce(
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
+    with job(snakemake) as out:
         os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
-        stay_on(snakemake.threads)  # noqa: F821
-        pca = pd.read_parquet(snakemake.input.pca)  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells).set_index("cell").loc[pca["cell"]]  # noqa: F821
+        stay_on(snakemake.threads)
+        pca = pd.read_parquet(snakemake.input.pca)
+        cells = pd.read_parquet(snakemake.input.cells).set_index("cell").loc[pca["cell"]]
         harmony, graph, status = reduce(
             pca,
             cells,
-            **snakemake.params,  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
+            **snakemake.params,
+            threads=snakemake.threads,
         )
         harmony.to_parquet(out.harmony, index=False)
         ad.AnnData(

@@ -107,11 +107,11 @@ def colour(i: int) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        index, connectivities = read_graph(snakemake.input.neighbors)  # noqa: F821
-        harmony = pd.read_parquet(snakemake.input.harmony).set_index("cell").loc[index]  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])  # noqa: F821
-        points, start = lay_out(connectivities, harmony.to_numpy(), **snakemake.params)  # noqa: F821
+    with job(snakemake) as out:
+        index, connectivities = read_graph(snakemake.input.neighbors)
+        harmony = pd.read_parquet(snakemake.input.harmony).set_index("cell").loc[index]
+        cells = pd.read_parquet(snakemake.input.cells, columns=["cell", "cell_type"])
+        points, start = lay_out(connectivities, harmony.to_numpy(), **snakemake.params)
         umap = pd.DataFrame({"cell": index, "UMAP1": points[:, 0], "UMAP2": points[:, 1]})
         umap.to_parquet(out.umap, index=False)
         pd.DataFrame([{"cells": len(index), "start": start}]).to_csv(out.status, sep="\t", index=False)

@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy import stats
 
-from job import job, told
+from job import job, track_progress
 
 BLOCK = 4096  # cells held at a time
 
@@ -116,16 +116,16 @@ def rank(total: np.ndarray, sizes: np.ndarray, genes: pd.DataFrame, *, n_genes: 
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        settings, shards = snakemake.params, snakemake.input.shards  # noqa: F821
-        tables = [pd.read_parquet(path).set_index("cell") for path in snakemake.input.clusters]  # noqa: F821
+    with job(snakemake) as out:
+        settings, shards = snakemake.params, snakemake.input.shards
+        tables = [pd.read_parquet(path).set_index("cell") for path in snakemake.input.clusters]
         cells = tables[0].index
         partitions = [table.loc[cells, "cluster"].astype(int).to_numpy() for table in tables]
         first = ad.read_h5ad(shards[0], backed="r")
         genes = first.var["symbol"].astype(str).rename_axis("gene_id").reset_index()
         first.file.close()
         blocks = log_normalised(shards, cells, settings.target_sum)
-        blocks = told(blocks, len(cells), "cells", lambda block: len(block[0]))
+        blocks = track_progress(blocks, len(cells), "cells", lambda block: len(block[0]))
         totals, found = accumulate(blocks, partitions, len(genes)), []
         for path, codes, total in zip(out.markers, partitions, totals, strict=True):
             markers = rank(total, np.bincount(codes), genes, n_genes=settings.n_genes)

@@ -23,7 +23,7 @@ import pandas as pd
 import scipy.sparse as sp
 from skmisc.loess import loess
 
-from job import InputError, Progress, job, stage
+from job import InputError, Progress, announce, job
 
 BLOCK = 4096  # cells held at a time: 100 MB of dense float64 at 3,000 variable genes
 ALL_CELLS = "(all cells)"
@@ -273,7 +273,7 @@ def preprocess(
     for block, counts in blocks():
         positions.append(block)
         values.append(log_normalised(counts, variable, target_sum))
-    stage(f"principal components of {len(cells):,} cells")
+    announce(f"principal components of {len(cells):,} cells")
     scores, loadings, variance = pca(values, n_comps)
     names = list(variance["component"])
     placed = pd.DataFrame(scores[np.argsort(np.concatenate(positions))], columns=names)
@@ -289,15 +289,15 @@ def preprocess(
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        cells = pd.read_parquet(snakemake.input.cells).query("kept")  # noqa: F821
+    with job(snakemake) as out:
+        cells = pd.read_parquet(snakemake.input.cells).query("kept")
         if cells.empty:
             raise InputError("preprocess: no cell is kept; relax the limits of filter, qc or doublets")
-        shards = snakemake.input.shards  # noqa: F821
+        shards = snakemake.input.shards
         genes = gene_table(shards[0])
         progress = Progress(3 * len(cells), "cells of three passes")
         blocks = partial(counted, progress, shards, pd.Index(cells["cell"]))
-        tables = preprocess(blocks, cells, genes, **snakemake.params)  # noqa: F821
+        tables = preprocess(blocks, cells, genes, **snakemake.params)
         for name in ("genes", "pca", "loadings"):
             tables[name].to_parquet(getattr(out, name), index=False)
         for name in ("batches", "variance"):

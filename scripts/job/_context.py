@@ -28,9 +28,9 @@ from job._failures import (
     InputError,
     Stopped,
     classify,
+    message_of,
     read_failures,
     retries_of,
-    said,
 )
 from job._performance import beside_benchmark, oom_kills, read_record, record
 
@@ -66,7 +66,7 @@ def job(snakemake):
                 failed = error
             else:
                 return
-        shown = f"error: {said(failed)}" if isinstance(failed, InputError) else _traceback(failed)
+        shown = f"error: {message_of(failed)}" if isinstance(failed, InputError) else _traceback(failed)
         _tell(shown)
         _note(failures, snakemake, diagnosis, shown, retry=sum(retried["counts"].values()))
         if not isinstance(failed, Stopped | KeyboardInterrupt):

@@ -30,7 +30,7 @@ LOG = re.compile(r"(?:^|/)logs/(.*?)\.log")
 FULL_BYTES = 2**20  # a disk with less than that free is full
 
 
-def gather(results: Path, since: str, printed: str) -> list[dict]:
+def gather_failures(results: Path, since: str, printed: str) -> list[dict]:
     """Every failure of the run, in the order of time; also written to <results>/run/failures.jsonl and .txt.
 
     since: when the run started, ISO 8601 in UTC. printed: Snakemake's log.
@@ -59,7 +59,7 @@ def gather(results: Path, since: str, printed: str) -> list[dict]:
     try:
         (results / "run").mkdir(parents=True, exist_ok=True)
         (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
-        (results / "run/failures.txt").write_text(summary(noted))
+        (results / "run/failures.txt").write_text(summarise_failures(noted))
     except OSError as error:  # the full disk that is among the failures, perhaps
         print(f"failures not written to {results / 'run'}: {error}", file=sys.stderr)
     return noted
@@ -122,7 +122,7 @@ def _failure(rule, wildcards, diagnosis, evidence):
     }
 
 
-def summary(failures: list[dict]) -> str:
+def summarise_failures(failures: list[dict]) -> str:
     """Failures by category, one line each; empty when there is none."""
     lines = []
     for category in sorted({failure["category"] for failure in failures}):

@@ -234,11 +234,11 @@ def classify(
     for code in (exit_code, *(_exit_code(link) for link in links)):
         if found := _from_exit_code(code, text):
             return found
-    printed = "\n".join([text, *(f"{type(link).__name__}: {said(link)}" for link in links)])
+    printed = "\n".join([text, *(f"{type(link).__name__}: {message_of(link)}" for link in links)])
     return _from_text(printed) or Diagnosis(Category.UNKNOWN, "", "nothing known")
 
 
-def said(exception: BaseException) -> str:
+def message_of(exception: BaseException) -> str:
     """What an exception says, with the notes that were added on its way, as in which cell type."""
     return "; ".join([str(exception), *getattr(exception, "__notes__", [])])
 
@@ -254,7 +254,7 @@ def _chain(exception: BaseException | None) -> Iterator[BaseException]:
 
 def _from_exception(link: BaseException) -> Diagnosis | None:
     """What the type or errno of one exception says; None when it says nothing certain."""
-    evidence = f"{type(link).__name__}: {' '.join(said(link).split())[:200]}"
+    evidence = f"{type(link).__name__}: {' '.join(message_of(link).split())[:200]}"
     for types, category, kind in TYPES:
         if isinstance(link, types):
             return Diagnosis(category, kind, evidence)

@@ -22,10 +22,10 @@ class Progress:
             now = time.monotonic()
             if self._done and now - self._told >= INTERVAL_S:
                 self._told = now
-                stage(line(self._done, self._total, self._what, now - self._start))
+                announce(line(self._done, self._total, self._what, now - self._start))
 
 
-def told[Item](
+def track_progress[Item](
     items: Iterable[Item], total: float, what: str, size: Callable[[Item], float] = lambda item: 1
 ) -> Iterator[Item]:
     """The items, one by one, each counted (as `size` says) when the next one is asked for."""
@@ -35,7 +35,7 @@ def told[Item](
         progress.add(size(item))
 
 
-def stage(text: str) -> None:
+def announce(text: str) -> None:
     """Print what the job does now, for a part that cannot be counted."""
     print(f"progress: {text}", flush=True)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from files import CellType
-from job import InputError, told
+from job import InputError, track_progress
 
 GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # read of a differential table
 
@@ -80,7 +80,7 @@ def over_cell_types(
     """
     from scipy.stats import false_discovery_control
 
-    pairs = [(each, test(each.genes)) for each in told(tested, len(tested), "cell types")]
+    pairs = [(each, test(each.genes)) for each in track_progress(tested, len(tested), "cell types")]
     if not pairs:
         nobody = CellType("", "", pd.DataFrame(columns=GENES, dtype=float))
         pairs = [(nobody, tuple(table.iloc[:0] for table in test(nobody.genes)))]

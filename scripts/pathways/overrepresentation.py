@@ -183,11 +183,11 @@ def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fd
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        settings = dict(snakemake.params.items())  # noqa: F821
+    with job(snakemake) as out:
+        settings = dict(snakemake.params.items())
         figure_terms = settings.pop("figure_terms")
-        collections = read_collections(snakemake.input.gene_sets)  # noqa: F821
-        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)  # noqa: F821
+        collections = read_collections(snakemake.input.gene_sets)
+        tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)
         terms, status = over_cell_types(
             tested, lambda genes: overrepresentation(genes, collections, **settings)
         )

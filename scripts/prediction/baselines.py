@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from files import count, logit_shares, read_obs, stack
-from job import job, told
+from job import job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, read_tested_types
 
 MEAN = "mean"
@@ -102,13 +102,13 @@ def baselines(
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        rows = read_obs(snakemake.input.sums)  # noqa: F821
-        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
-        shares, settings = logit_shares(count(rows)), dict(snakemake.params.items())  # noqa: F821
+    with job(snakemake) as out:
+        rows = read_obs(snakemake.input.sums)
+        tested = read_tested_types(snakemake.input.cell_types)
+        shares, settings = logit_shares(count(rows)), dict(snakemake.params.items())
         results = [
             baselines(rows[rows["cell_type"] == name], shares, **settings)
-            for name in told(tested, len(tested), "cell types")
+            for name in track_progress(tested, len(tested), "cell types")
         ]
         predictions, features = (
             stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from files import read_types, stack
-from job import job, told
+from job import job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 
 PREDICTIONS = {
@@ -216,10 +216,10 @@ def empty(columns: dict[str, str]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        tested = read_tested_types(snakemake.input.cell_types)  # noqa: F821
-        settings = dict(snakemake.params.items())  # noqa: F821
-        types = told(read_types(snakemake.input.sums, tested), len(tested), "cell types")  # noqa: F821
+    with job(snakemake) as out:
+        tested = read_tested_types(snakemake.input.cell_types)
+        settings = dict(snakemake.params.items())
+        types = track_progress(read_types(snakemake.input.sums, tested), len(tested), "cell types")
         results = [ridge(*sums, **settings) for sums in types]
         tables = [stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)]
         predictions, inner, status, table, null = tables

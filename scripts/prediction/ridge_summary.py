@@ -14,7 +14,7 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 
-from job import job, told
+from job import job, track_progress
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction._scores import SCORES, arrange, compare, correct_gaps, resample, score, with_interval
 
@@ -130,7 +130,7 @@ def summarise(
     alphas, final = sorted(status["alpha"].unique()), final_alphas(predictions)
     summary, scores = [], []
     types = status.drop_duplicates("cell_type").set_index("cell_type", drop=False)
-    for cell_type, facts in told(types.iterrows(), len(types), "cell types"):
+    for cell_type, facts in track_progress(types.iterrows(), len(types), "cell types"):
         row = facts[FACTS].to_dict()
         if row["status"] == "predicted":
             mine = predictions[predictions["cell_type"] == cell_type]
@@ -238,12 +238,12 @@ def report(summary: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        sweep = read_sweep(snakemake.input)  # noqa: F821
-        baselines = pd.read_parquet(snakemake.input.baselines)  # noqa: F821
+    with job(snakemake) as out:
+        sweep = read_sweep(snakemake.input)
+        baselines = pd.read_parquet(snakemake.input.baselines)
         status, predictions, null = sweep["status"], sweep["predictions"], null_scores(sweep["null"])
         pooled = pool(predictions, sweep["inner"])
-        settings = dict(snakemake.params.items())  # noqa: F821
+        settings = dict(snakemake.params.items())
         summary, scores = summarise(status, predictions, pooled, null, baselines, **settings)
         gaps = gaps_of_types(pooled)
         models, description = final_models(sweep["coefficients"], status, summary)

@@ -26,8 +26,8 @@ def describe(*, config: dict, **facts: object) -> dict:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        facts = describe(**{name: value for name, value in snakemake.params.items() if name})  # noqa: F821
+    with job(snakemake) as out:
+        facts = describe(**{name: value for name, value in snakemake.params.items() if name})
         with open(out.provenance, "w") as file:
             file.write(json.dumps(facts, indent=1, sort_keys=True) + "\n")
         print(f"provenance: version {facts['workflow_version']}, commit {facts['commit']}")

@@ -169,7 +169,7 @@ def publish(place: Path, paths: object, params: object) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        place = Path(snakemake.output.release).parent  # noqa: F821
-        release = publish(place, snakemake.input, snakemake.params)  # noqa: F821
+    with job(snakemake) as out:
+        place = Path(snakemake.output.release).parent
+        release = publish(place, snakemake.input, snakemake.params)
         write_json(Path(out.release), {"release": release})

@@ -252,10 +252,10 @@ def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        benchmarks = beside_benchmark(Path(snakemake.log[0]), ".tsv").parent  # noqa: F821
-        blocks, words = gather(snakemake.input, snakemake.params, benchmarks)  # noqa: F821
-        page = render(Path(snakemake.scriptdir) / "page", blocks, words)  # noqa: F821
+    with job(snakemake) as out:
+        benchmarks = beside_benchmark(Path(snakemake.log[0]), ".tsv").parent
+        blocks, words = gather(snakemake.input, snakemake.params, benchmarks)
+        page = render(Path(snakemake.scriptdir) / "page", blocks, words)
         Path(out.page).write_text(page)
         largest = max(blocks, key=lambda name: len(blocks[name]))
         print(f"report: {len(page) / 1e6:.1f} MB, {len(blocks)} blocks, largest {largest}")

@@ -224,10 +224,10 @@ def read(kind: str, path: str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with job(snakemake) as out:  # noqa: F821
-        settings = dict(snakemake.params.items())  # noqa: F821
+    with job(snakemake) as out:
+        settings = dict(snakemake.params.items())
         keys, variants = settings.pop("tables"), settings.pop("variants")
-        paths = snakemake.input.tables  # noqa: F821
+        paths = snakemake.input.tables
         tables = {tuple(key): read(key[1], path) for key, path in zip(keys, paths, strict=True)}
         table = stability(tables, variants, **settings)
         table.to_csv(out.table, sep="\t", index=False)

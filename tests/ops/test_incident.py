@@ -56,7 +56,7 @@ def snakemake(folder, *arguments, **config):
 
 def end_of_run(folder):
     """What rules/ending.smk does: gather the failures."""
-    code = "import sys; from pathlib import Path; from job import gather; gather(Path('results'), '', '')"
+    code = "from pathlib import Path; from job import gather_failures as end; end(Path('results'), '', '')"
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), check=True)
 
 

@@ -1,6 +1,5 @@
 """What the jobs of faults.smk do: need 700 MB, need 160 s, wait to be cancelled, be wrong."""
 
-# ruff: noqa: F821
 import time
 from pathlib import Path
 

@@ -48,11 +48,8 @@ for name in FAULTS:
             local(f"<logs>/{name}.log"),
         benchmark:
             local(f"<benchmarks>/{name}.tsv")
-        threads: 1
         resources:
-            mem_mb=mem_mb(name),
-            runtime=runtime(name),
-            attempt=attempt,
+            **requests(name),
         params:
             fault=name,
         script:

@@ -40,7 +40,7 @@ def put(results, name, content):
 def test_what_jobs_noted_comes_with_all_attempts(tmp_path):
     again = NOTED | {"attempt": 2, "timestamp": "2026-11-21T06:20:00+00:00"}
     put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n" + json.dumps(again) + "\n")
-    assert _ending.gather(tmp_path, SINCE, "") == [NOTED, again]
+    assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED, again]
     lines = (tmp_path / "run/failures.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [NOTED, again]
     told = (tmp_path / "run/failures.txt").read_text().splitlines()
@@ -54,13 +54,13 @@ def test_what_jobs_noted_comes_with_all_attempts(tmp_path):
 def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
     put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n" + json.dumps(NOTED)[:40])
     put(tmp_path, ".tmp-12345678-load.perf.json.part", "{")
-    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+    assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED]
 
 
 def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
     (tmp_path / "run").write_text("a file where the folder should be")
     put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n")
-    assert _ending.gather(tmp_path, SINCE, "") == [NOTED]
+    assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED]
     assert "failures not written" in capsys.readouterr().err
 
 
@@ -69,13 +69,13 @@ def test_failures_of_an_earlier_run_do_not_count(tmp_path):
         tmp_path, "load.failures.jsonl", json.dumps(NOTED | {"timestamp": "2026-11-20T06:10:00+00:00"}) + "\n"
     )
     put(tmp_path, "old.perf.json", json.dumps(KILLED | {"start_time": "2026-11-20T06:10:00+00:00"}))
-    assert _ending.gather(tmp_path, SINCE, "") == []
+    assert _ending.gather_failures(tmp_path, SINCE, "") == []
     assert (tmp_path / "run/failures.jsonl").read_text() == ""
 
 
 def test_a_job_that_was_killed_is_classed_by_the_state_of_slurm(tmp_path):
     put(tmp_path, "cells.perf.json", json.dumps(KILLED))
-    found = _ending.gather(tmp_path, SINCE, PRINTED)[0]
+    found = _ending.gather_failures(tmp_path, SINCE, PRINTED)[0]
     assert (found["task_name"], found["attempt"]) == ("cells", 2)
     assert (found["category"], found["kind"]) == ("executor", "oom")
     assert "scheduler state OUT_OF_MEMORY" in found["evidence"]
@@ -84,15 +84,15 @@ def test_a_job_that_was_killed_is_classed_by_the_state_of_slurm(tmp_path):
 
 def test_a_job_that_was_killed_here_is_classed_by_its_log_or_as_killed(tmp_path):
     put(tmp_path, "cells.perf.json", json.dumps(KILLED))
-    assert _ending.gather(tmp_path, SINCE, "")[0]["kind"] == "killed"
+    assert _ending.gather_failures(tmp_path, SINCE, "")[0]["kind"] == "killed"
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/cells.log").write_text("OSError: [Errno 28] No space left on device\n")
-    (found,) = _ending.gather(tmp_path, SINCE, "")
+    (found,) = _ending.gather_failures(tmp_path, SINCE, "")
     assert (found["category"], found["kind"]) == ("configuration", "disk_full")
 
 
 def test_jobs_that_ended_before_their_script_are_known_from_snakemake(tmp_path):
-    found = {record["task_name"]: record for record in _ending.gather(tmp_path, SINCE, PRINTED)}
+    found = {record["task_name"]: record for record in _ending.gather_failures(tmp_path, SINCE, PRINTED)}
     assert (found["qc"]["category"], found["qc"]["kind"]) == ("executor", "oom")
     assert found["ridge"]["category"] == "unknown"
     assert found["ridge"]["evidence"].endswith("see results/logs/ridge/b/alpha_10.log")
@@ -101,7 +101,7 @@ def test_jobs_that_ended_before_their_script_are_known_from_snakemake(tmp_path):
 def test_what_a_job_noted_is_not_noted_again(tmp_path):
     noted = NOTED | {"task_name": "ridge", "wildcards": {"cell_type": "b", "alpha": "10"}}
     put(tmp_path, "ridge/b/alpha_10.failures.jsonl", json.dumps(noted) + "\n")
-    found = _ending.gather(tmp_path, SINCE, PRINTED)
+    found = _ending.gather_failures(tmp_path, SINCE, PRINTED)
     assert [record["task_name"] for record in found] == ["ridge", "qc"]
 
 
@@ -119,7 +119,7 @@ def test_a_job_that_died_on_a_full_disk_is_told_so(tmp_path, monkeypatch):
     """HDF5 can crash there, with neither log nor record."""
     monkeypatch.setattr(_ending, "FULL_BYTES", 2**62)
     put(tmp_path, "cells.perf.json", json.dumps(KILLED))
-    (failure,) = _ending.gather(tmp_path, SINCE, "")
+    (failure,) = _ending.gather_failures(tmp_path, SINCE, "")
     assert failure["category"] == "configuration"
     assert "No space left on device" in failure["evidence"]
 
@@ -127,7 +127,7 @@ def test_a_job_that_died_on_a_full_disk_is_told_so(tmp_path, monkeypatch):
 def test_every_attempt_counts_also_one_that_was_killed_before_it_began(tmp_path):
     second = NOTED | {"attempt": 2, "timestamp": "2099-11-21T06:10:00+00:00"}
     put(tmp_path, "load.failures.jsonl", json.dumps(second) + "\n")
-    first, *others = _ending.gather(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY)
+    first, *others = _ending.gather_failures(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY)
     assert (first["attempt"], first["category"], first["kind"]) == (1, "executor", "killed")
     assert first["evidence"].startswith("exit code -9 (SIGKILL)")
     assert others == [second]
@@ -136,4 +136,4 @@ def test_every_attempt_counts_also_one_that_was_killed_before_it_began(tmp_path)
 def test_an_attempt_that_was_refused_is_no_failure_of_its_own(tmp_path):
     first = NOTED | {"category": "configuration"}
     put(tmp_path, "load.failures.jsonl", json.dumps(first) + "\n")
-    assert _ending.gather(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY) == [first]
+    assert _ending.gather_failures(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY) == [first]

@@ -17,8 +17,8 @@ from job._failures import (
     RetryPolicy,
     Stopped,
     classify,
+    message_of,
     retries_of,
-    said,
 )
 
 IO, EXECUTOR, CONFIG = Category.TRANSIENT_IO, Category.EXECUTOR, Category.CONFIGURATION
@@ -201,7 +201,7 @@ def test_structured_facts_decide_before_text(facts, kind):
 def test_a_note_is_part_of_the_evidence():
     error = ValueError("no value")
     error.add_note("in cell type NK")
-    assert said(error) == "no value; in cell type NK"
+    assert message_of(error) == "no value; in cell type NK"
     assert classify(error).evidence == "ValueError: no value; in cell type NK"
 
 

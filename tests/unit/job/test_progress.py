@@ -22,14 +22,14 @@ def test_a_line_says_how_much_how_fast_and_how_long(done, total, seconds, said):
 
 
 def test_a_short_job_says_nothing(capsys):
-    assert list(_progress.told("abc", 3, "letters")) == ["a", "b", "c"]
+    assert list(_progress.track_progress("abc", 3, "letters")) == ["a", "b", "c"]
     assert capsys.readouterr().out == ""
 
 
 def test_items_are_counted_by_their_size_when_they_are_done(capsys, monkeypatch):
     monkeypatch.setattr(_progress, "INTERVAL_S", 0.0)
     seen = []
-    for _ in _progress.told([4, 6], 10, "cells", size=lambda item: item):
+    for _ in _progress.track_progress([4, 6], 10, "cells", size=lambda item: item):
         seen.append(capsys.readouterr().out.split(",")[0])
     seen.append(capsys.readouterr().out.split(",")[0])
     assert seen == ["", "progress: 4 of 10 cells", "progress: 10 of 10 cells"]
