@@ -78,6 +78,10 @@ verify: DIR ?= results/publish/v1
 verify: env ## is a release whole? every digest, schema and fact across files; DIR=results/publish/v1
 	$(BIN)/python scripts/publish/verify.py "$(DIR)" $(ARGS)
 
+compare: NEW ?= results/publish/v1
+compare: env ## do two releases hold the same numbers? file by file; OLD=results/before NEW=results/publish/v1
+	$(BIN)/python gates/compare_releases.py "$(or $(OLD),$(error OLD is not set; name a release: OLD=results/before))" "$(NEW)"
+
 rollback: env ## let results/publish/v1 lead to the release before it; ARGS="--to ID", PUBLISH=results/publish
 	$(BIN)/python ops/rollback.py "$(or $(PUBLISH),results/publish)" $(ARGS)
 

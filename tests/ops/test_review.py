@@ -36,8 +36,13 @@ def run(folder, command):
 
 @pytest.fixture(scope="module")
 def reviewed(tiny_run, tmp_path_factory):
-    """A finished run in a repository, on a branch of its own, its release made after the last commit."""
+    """A finished run in a repository, on a branch of its own, its release made after the last commit.
+
+    The release before it, of the same numbers and another provenance, is kept as the page says.
+    """
     checkout = tiny_run.clone(tmp_path_factory.mktemp("review") / "scohort")
+    (command,) = re.findall(r"`(cp [^`]+)`", REVIEW)
+    assert run(checkout.folder, command).returncode == 0
     (checkout.folder / ".gitignore").write_text((ROOT / ".gitignore").read_text())
     program = [
         sys.executable,
@@ -97,6 +102,7 @@ MUTANTS = {
         "shards: 3",
     ),
     "make verify ARGS": ("results/publish/release.json", '"release": "', '"release": "0'),
+    "make compare": ("results/before/samples.tsv", "True", "False"),
     "make verify": ("results/publish/v1/samples.tsv", "True", "False"),
 }
 
