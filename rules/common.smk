@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,6 +40,9 @@ SCRIPTS = str(PROJECT / "scripts")
 sys.path += [str(PROJECT), SCRIPTS]  # for this process: workflow/ and the parts; below, the parts for jobs
 BESIDE = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ["", SCRIPTS]]
 os.environ.update(PYTHONPATH=os.pathsep.join([SCRIPTS, *BESIDE]))
+
+PYTHON = sys.executable if Path(sys.executable).exists() else shlex.split(sys.executable)[0]
+sys.executable = shlex.quote(PYTHON)  # Snakemake gives it to a shell as it is, also with spaces in its path
 
 from workflow.digests import Digests
 

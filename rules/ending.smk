@@ -24,7 +24,7 @@ def bundle():
     """Let ops/incident.py collect the evidence of a failed run; it prints where. It is not in every copy."""
     if INCIDENT.exists():
         results = workflow.pathvars.apply("<results>")
-        subprocess.run([sys.executable, str(INCIDENT), "--ended", "--results", results], check=False)
+        subprocess.run([PYTHON, str(INCIDENT), "--ended", "--results", results], check=False)
 
 
 onsuccess:
