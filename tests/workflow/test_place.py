@@ -15,7 +15,7 @@ def test_a_path_with_spaces_quotes_and_other_letters(tmp_path):
     target = "results/filter/samples.tsv"
     done = subprocess.run(
         [
-            checkout.folder / ".venv/bin/python",
+            python,
             "-m",
             "snakemake",
             "--profile",
