@@ -22,6 +22,8 @@ from job import CorruptedInput, InputError
 
 PASS_BLOCKS = 16  # blocks that are put in order together when the input is ordered by gene; 8 bytes a value
 
+SAMPLED_ROWS, PASS_VALUES = 32, 4_000_000  # rows that are compared between places; values read at a time
+
 MISSING_PART = re.compile("unable to .*open|can't .*open", flags=re.IGNORECASE)  # h5py's words
 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, column, value
@@ -63,13 +65,30 @@ def hdf5(path: Path) -> Iterator[h5py.File]:
             raise CorruptedInput(f"{path}: a part is missing ({error}); get the file again") from error
 
 
+def is_array(element) -> bool:
+    """Whether an element of a store is one array: an HDF5 dataset or a zarr array, not a group."""
+    return hasattr(element, "shape")
+
+
 def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
-    """Blocks of rows of one CSR, CSC or dense matrix of an HDF5 file. CorruptedInput when it is damaged."""
-    with hdf5(path) as file:
+    """Blocks of rows of a CSR matrix of an HDF5 file. CorruptedInput when it is damaged."""
+    yield from matrix_blocks(partial(hdf5, path), key, "csr", n_rows, n_columns, block_values)
+
+
+def matrix_blocks(
+    store: Callable, key: str, layout: str, n_rows: int, n_columns: int, block_values: int
+) -> Iterator[csr_array]:
+    """Blocks of rows of one matrix of a store. CorruptedInput when it is damaged.
+
+    store: opens it. layout: `csr`, `csc`, `dense`, or `dense_by_gene` for genes x cells.
+    """
+    with store() as file:
         matrix = file[key]
-        if isinstance(matrix, h5py.Dataset):
+        if layout == "dense":
             yield from _dense(matrix, block_values)
-        elif matrix.attrs.get("encoding-type") == "csc_matrix":
+        elif layout == "dense_by_gene":
+            yield from _dense_by_gene(matrix, block_values)
+        elif layout == "csc":
             pieces = partial(_compressed, matrix, n_columns, n_rows)
             yield from in_row_order(partial(_triplets, pieces), n_rows, n_columns, block_values)
         else:
@@ -77,29 +96,60 @@ def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values:
                 yield csr_array(tuple(parts), shape=(len(parts[2]) - 1, n_columns))
 
 
-def _dense(matrix: h5py.Dataset, block_values: int) -> Iterator[csr_array]:
+def sample_rows(matrix, layout: str, n_rows: int, n_columns: int) -> np.ndarray:
+    """Some rows spread evenly over a matrix, (rows, columns) float64; the same for any matrix of as many rows."""
+    rows = np.unique(np.linspace(0, n_rows - 1, min(SAMPLED_ROWS, n_rows), dtype=np.int64))
+    if layout == "dense":
+        return np.array([matrix[int(row)] for row in rows], dtype=float).reshape(len(rows), n_columns)
+    sample = np.zeros((len(rows), n_columns))
+    if layout == "csc":  # read once, in pieces
+        for first, data, indices, indptr in _compressed(matrix, n_columns, n_rows, PASS_VALUES):
+            inside = np.flatnonzero(np.isin(indices, rows))
+            columns = first + np.searchsorted(indptr, inside, side="right") - 1
+            np.add.at(sample, (np.searchsorted(rows, indices[inside]), columns), data[inside])
+        return sample
+    indptr = matrix["indptr"]
+    for place, row in enumerate(rows):
+        start, stop = (int(end) for end in indptr[int(row) : int(row) + 2])
+        np.add.at(sample[place], matrix["indices"][start:stop], matrix["data"][start:stop])
+    return sample
+
+
+def _dense(matrix, block_values: int) -> Iterator[csr_array]:
     tall = matrix.chunks[0] if matrix.chunks else 1  # whole chunks, so that none is decompressed twice
     step = max(block_values // matrix.shape[1] // tall, 1) * tall
-    for start in range(0, len(matrix), step):
+    for start in range(0, matrix.shape[0], step):
         yield csr_array(matrix[start : start + step])
 
 
-def _compressed(matrix: h5py.Group, lines: int, width: int, block_values: int) -> Iterator[tuple]:
+def _dense_by_gene(matrix, block_values: int) -> Iterator[csr_array]:
+    wide = matrix.chunks[1] if matrix.chunks else 1
+    step = max(block_values // matrix.shape[0] // wide, 1) * wide
+    for start in range(0, matrix.shape[1], step):
+        yield csr_array(matrix[:, start : start + step].T)
+
+
+def _compressed(matrix, lines: int, width: int, block_values: int) -> Iterator[tuple]:
     """(first line, data, indices, indptr) of consecutive lines of a CSR or CSC matrix, checked."""
     indptr = matrix["indptr"][:].astype(np.int64)
     sound = len(indptr) == lines + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-    if not (sound and indptr[-1] == len(matrix["data"]) == len(matrix["indices"])):
+    if not (sound and indptr[-1] == matrix["data"].shape[0] == matrix["indices"].shape[0]):
         raise CorruptedInput(
-            f"{matrix.file.filename}: index pointers of {matrix.name} are damaged; get the file again"
+            f"{_file_of(matrix)}: index pointers of {matrix.name} are damaged; get the file again"
         )
     for start, stop in cuts(np.diff(indptr), block_values):
-        inside = slice(indptr[start], indptr[stop])
+        inside = slice(int(indptr[start]), int(indptr[stop]))
         indices = matrix["indices"][inside]
         if len(indices) and not 0 <= indices.min() <= indices.max() < width:
             raise CorruptedInput(
-                f"{matrix.file.filename}: indices of {matrix.name} are damaged; get the file again"
+                f"{_file_of(matrix)}: indices of {matrix.name} are damaged; get the file again"
             )
         yield start, matrix["data"][inside], indices, indptr[start : stop + 1] - indptr[start]
+
+
+def _file_of(matrix) -> str:
+    """The file, or the folder, that a matrix is in."""
+    return matrix.file.filename if isinstance(matrix, h5py.Group) else str(matrix.store_path)
 
 
 def _triplets(pieces: Callable, block_values: int) -> Iterator[Triplets]:
