@@ -9,15 +9,11 @@ log_cells and log_depth are natural logarithms of the number of cells and of the
 pct_counts_mt is the percent of its counts in mitochondrial genes. They can stand in a design.
 """
 
-from pathlib import Path
-
-import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from scipy import sparse
 
+from files import read_shard, write_sums
 from job import InputError, Progress, job
 
 NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
@@ -69,7 +65,7 @@ def sum_rows(counts: sparse.csr_matrix, rows: np.ndarray, size: int) -> sparse.c
 
 
 def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.csr_array, pd.DataFrame]:
-    """Sum over all shards, one of them in memory at a time; also the table of genes, which all shards share.
+    """Sum over all shards, one of them in memory at a time; also gene_id and symbol of the genes.
 
     rows: the sum of each kept cell, by cell name. Raises RuntimeError if a kept cell is in no shard, or genes
     differ between shards.
@@ -77,14 +73,12 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
     total, genes, found = sparse.csr_array((size, 0), dtype=np.int64), None, 0
     progress = Progress(len(rows), "cells summed")
     for path in shards:
-        with h5py.File(path) as file:
-            names = pd.Index(read_elem(file["obs"]).index.astype(str))
-            var = read_elem(file["var"])
-            row = rows.reindex(names).fillna(-1).to_numpy(dtype=np.int64)
-            part = sum_rows(read_elem(file["X"]), row, size)
+        shard = read_shard(path)
+        row = rows.reindex(shard.obs.index).fillna(-1).to_numpy(dtype=np.int64)
+        part = sum_rows(shard.counts, row, size)
         if genes is None:
-            genes, total = var, part
-        elif not genes.index.equals(var.index):
+            genes, total = shard.genes, part
+        elif not genes["gene_id"].equals(shard.genes["gene_id"]):
             raise RuntimeError(f"{path}: its genes are not those of {shards[0]}")
         else:
             total = total + part
@@ -164,9 +158,7 @@ if __name__ == "__main__":
         matrix, genes = sum_shards(list(files.shards), row_of_cells(cells, named), len(named))
         totals = np.asarray(matrix.sum(axis=1), dtype=np.int64)
         obs = describe_sums(named, totals, pd.read_parquet(files.samples), min_cells=params.min_cells)
-        ad.AnnData(X=sparse.csr_matrix(matrix), obs=obs, var=genes).write_h5ad(
-            Path(out.sums), compression="lzf"
-        )
+        write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
         judged.to_csv(out.cell_types, sep="\t", index=False)
         print(summary(obs, judged))

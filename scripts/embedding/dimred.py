@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedding._compiled import compilations_kept
+from files import write_graph
 from job import InputError, announce, job
 
 EXACT_CELLS = (
@@ -142,9 +143,7 @@ if __name__ == "__main__":
             threads=snakemake.threads,
         )
         harmony.to_parquet(out.harmony, index=False)
-        ad.AnnData(
-            obs=graph.obs, obsp=dict(graph.obsp), uns={"neighbors": graph.uns["neighbors"]}
-        ).write_h5ad(out.neighbors)
+        write_graph(out.neighbors, graph)
         status.to_csv(out.status, sep="\t", index=False)
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")

@@ -15,13 +15,13 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from files import count_rows, read_in_order
 from job import InputError, job
-from publish._cohort_file import counts_in_order, describe_cells, in_order, index_type, names_of, write_cohort
+from publish._cohort_file import describe_cells, in_order, index_type, write_cohort
 from publish._release import RELEASES, current, faults, point, prune, settle, staging
 from verify import release_id
 
@@ -67,7 +67,7 @@ def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Pat
     var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
     columns = cells[["cell", "shard", "kept"]]
     shards = list(paths.shards)
-    blocks = counts_in_order(shards, columns) if counts else None
+    blocks = read_in_order(shards, columns) if counts else None
     write_cohort(str(target), obs, var, obsm, blocks, index_type(shards))
 
 
@@ -84,8 +84,7 @@ def rows(path: Path) -> int | None:
     if path.suffix == ".tsv":
         return len(pd.read_csv(path, **TEXT))
     if path.suffix == ".h5ad":
-        with h5py.File(path) as file:
-            return len(names_of(file))
+        return count_rows(path)
     return None
 
 
