@@ -14,6 +14,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from files import read_cell_types, read_tsv, write_tsv
 from job import InputError, job
 
 STEPS = ["load", "filter", "qc", "doublets"]
@@ -187,18 +188,17 @@ def _attrition_of(cells: pd.DataFrame, stratum: str, level: pd.Categorical) -> p
 if __name__ == "__main__":
     with job(snakemake) as out:
         paths = snakemake.input
-        text = {"sep": "\t", "dtype": str, "keep_default_na": False}
-        samples = pd.read_csv(paths.samples, **text)
+        samples = read_tsv(paths.samples)
         cells = join(
             pd.read_parquet(paths.cells),
             samples,
-            pd.read_csv(paths.cell_types, **text),
+            read_cell_types(paths.cell_types),
             pd.concat([pd.read_parquet(path) for path in paths.qc], ignore_index=True),
             pd.concat([pd.read_parquet(path) for path in paths.doublets], ignore_index=True),
         )
         table = attrition(cells, levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
-        table.to_csv(out.attrition, sep="\t", index=False)
+        write_tsv(table, out.attrition)
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()
         lost = "; ".join(f"{step} {total[step]:,}" for step in STEPS if step in total)
         print(f"cells: {total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))

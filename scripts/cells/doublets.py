@@ -33,7 +33,7 @@ import scrublet
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from files import read_shard
+from files import read_shard, write_tsv
 from job import Progress, job
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
@@ -222,7 +222,7 @@ if __name__ == "__main__":
         )
         cells.insert(0, "cell", shard.obs.index)
         cells.to_parquet(out.cells, index=False)
-        status.to_csv(out.status, sep="\t", index=False)
+        write_tsv(status, out.status)
         ran = status["status"] == "scored"
         lost = status.loc[~ran, "reason"].value_counts().sort_index()
         why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from files import read_shard
+from files import read_shard, write_tsv
 from job import InputError, job, track_progress
 
 TOP = 20
@@ -178,5 +178,5 @@ if __name__ == "__main__":
         metrics.insert(0, "cell", shard.obs.index)
         metrics.assign(passed=reason == "", reason=reason).to_parquet(out.cells, index=False)
         limits["passed"] = (reason == "").groupby(sample).sum()
-        limits.rename_axis("sample").reset_index().to_csv(out.limits, sep="\t", index=False)
+        write_tsv(limits.rename_axis("sample").reset_index(), out.limits)
         print(f"qc: {summary(reason)}")

@@ -20,6 +20,7 @@ from anndata.io import read_elem
 from scipy.sparse import csr_array
 
 from cohort._blocks import hdf5, hdf5_blocks, in_row_order, matrix_market, matrix_market_shape
+from files import read_tsv
 from job import CorruptedInput, InputError
 
 STRETCHES, VALUES = (
@@ -68,7 +69,7 @@ def open_cohort(
 def _sheet(sheet: Path) -> dict[Path, tuple[str, dict]]:
     """File or folder -> (name, the row's columns) of a TSV whose paths are relative to itself."""
     try:
-        table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(sheet)
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
     if "path" not in table or table.empty:

@@ -23,6 +23,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from files import write_tsv
 from job import InputError, job
 
 NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
@@ -166,9 +167,9 @@ if __name__ == "__main__":
         reason, types = choose(counts, **snakemake.params)
         loaded = pd.read_parquet(snakemake.input.samples)
         samples = sample_table(loaded, counts.sum(axis=1), reason)
-        samples.to_csv(out.samples, sep="\t", index=False)
+        write_tsv(samples, out.samples)
         cell_types = cell_type_table(types)
-        cell_types.to_csv(out.cell_types, sep="\t", index=False)
+        write_tsv(cell_types, out.cell_types)
         print(
             f"filter: samples {summary(samples['kept'], samples['reason'])}, "
             f"cell types {summary(cell_types['kept'], cell_types['reason'])}"

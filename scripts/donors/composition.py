@@ -27,7 +27,7 @@ from scipy.special import digamma, polygamma
 
 from donors._contrast import settle
 from donors._design import build, effect
-from files import count, logit_shares, read_obs
+from files import count_cells, logit_shares, read_obs, save_figure, write_tsv
 from job import job
 
 COLUMNS = [
@@ -187,7 +187,7 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
 if __name__ == "__main__":
     with job(snakemake) as out:
         rows = read_obs(snakemake.input.sums)
-        cells, samples = count(rows), describe_samples(rows)
+        cells, samples = count_cells(rows), describe_samples(rows)
         contrast = settle(snakemake.params.contrast, samples)
         params = dict(snakemake.params.items())
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
@@ -213,10 +213,10 @@ if __name__ == "__main__":
             "residual_df": design.residual_df,
             "vif": design.vif,
         }
-        results.to_csv(out.cell_types, sep="\t", index=False)
-        pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
+        write_tsv(results, out.cell_types)
+        write_tsv(pd.DataFrame([status]), out.status)
         figure = draw(results, effect(contrast, design), f"not tested: {reason} {message}")
-        figure.savefig(out.figure, dpi=120, metadata={"Software": None})
+        save_figure(figure, out.figure)
         print(
             f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
             f"{'; ' * bool(left_out)}{left_out}"

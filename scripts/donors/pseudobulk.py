@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from files import read_shard, write_sums
+from files import read_cell_types, read_shard, write_sums, write_tsv
 from job import InputError, Progress, job
 
 NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
@@ -125,9 +125,9 @@ def judge_cell_types(sums: pd.DataFrame, cell_types: pd.DataFrame, *, min_sample
     table["samples"] = table["id"].map(used.size()).fillna(0).astype(int)
     table["cells"] = table["id"].map(used["cells"].sum()).fillna(0).astype(int)
     enough = table["samples"] >= min_samples
-    table["tested"] = (cell_types["kept"] == "True") & enough
+    table["tested"] = cell_types["kept"] & enough
     table["reason"] = cell_types["reason"].where(
-        cell_types["kept"] != "True", enough.map({True: "", False: "too_few_samples"})
+        ~cell_types["kept"], enough.map({True: "", False: "too_few_samples"})
     )
     return table
 
@@ -153,12 +153,12 @@ if __name__ == "__main__":
             raise InputError(
                 "cells: none is kept; cells/attrition.tsv says why, relax filter, qc or doublets"
             )
-        types = pd.read_csv(files.cell_types, sep="\t", dtype=str, keep_default_na=False)
+        types = read_cell_types(files.cell_types)
         named = name_sums(cells, types)
         matrix, genes = sum_shards(list(files.shards), row_of_cells(cells, named), len(named))
         totals = np.asarray(matrix.sum(axis=1), dtype=np.int64)
         obs = describe_sums(named, totals, pd.read_parquet(files.samples), min_cells=params.min_cells)
         write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
-        judged.to_csv(out.cell_types, sep="\t", index=False)
+        write_tsv(judged, out.cell_types)
         print(summary(obs, judged))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedding._compiled import compilations_kept
-from files import write_graph
+from files import write_graph, write_tsv
 from job import InputError, announce, job
 
 EXACT_CELLS = (
@@ -144,7 +144,7 @@ if __name__ == "__main__":
         )
         harmony.to_parquet(out.harmony, index=False)
         write_graph(out.neighbors, graph)
-        status.to_csv(out.status, sep="\t", index=False)
+        write_tsv(status, out.status)
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
         )

@@ -22,7 +22,7 @@ import pandas as pd
 import scipy.sparse as sp
 from skmisc.loess import loess
 
-from files import read_genes, read_kept
+from files import read_genes, read_kept, write_tsv
 from job import InputError, Progress, announce, job
 
 ALL_CELLS = "(all cells)"
@@ -273,7 +273,7 @@ if __name__ == "__main__":
         for name in ("genes", "pca", "loadings"):
             tables[name].to_parquet(getattr(out, name), index=False)
         for name in ("batches", "variance"):
-            tables[name].to_csv(getattr(out, name), sep="\t", index=False)
+            write_tsv(tables[name], getattr(out, name))
         share = tables["variance"]["variance_ratio"].sum()
         print(
             f"preprocess: {len(cells):,} cells, {len(tables['loadings']):,} variable genes voted by "

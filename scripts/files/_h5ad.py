@@ -92,9 +92,9 @@ def create_h5ad(
 class RowAppender:
     """X of an open h5ad as CSR, to which blocks of rows are appended.
 
-    Not anndata's `sparse_dataset(group).append`: it resizes the index pointers with each block, so they have to
-    be int64 and in chunks from the start. Here they are written once, in the smallest type that can count the
-    values, as in a file that is written whole.
+    Not anndata's `sparse_dataset(group).append`: it resizes the index pointers with each block, so they must
+    be int64 and in chunks from the start. Here they are written once, in the smallest type that can count
+    the values, as in a file that is written whole.
     """
 
     def __init__(

@@ -19,20 +19,19 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from files import count_rows, read_in_order
+from files import count_rows, read_in_order, read_tsv, write_tsv
 from job import InputError, job
 from publish._cohort_file import describe_cells, in_order, index_type, write_cohort
 from publish._release import RELEASES, current, faults, point, prune, settle, staging
 from verify import release_id
 
-TEXT = {"sep": "\t", "dtype": str, "keep_default_na": False}
 EMBEDDINGS = {"X_pca": "pca", "X_harmony": "harmony", "X_umap": "umap"}
 
 
 def join(parts: list[str], target: Path) -> None:
     """Write the parts of a table below each other, text as it is."""
     if target.suffix == ".tsv":
-        pd.concat(pd.read_csv(part, **TEXT) for part in parts).to_csv(target, sep="\t", index=False)
+        write_tsv(pd.concat(map(read_tsv, parts)), target)
     else:
         pd.concat(map(pd.read_parquet, parts), ignore_index=True).to_parquet(target, index=False)
 
@@ -82,7 +81,7 @@ def rows(path: Path) -> int | None:
     if path.suffix == ".parquet":
         return pq.read_metadata(path).num_rows
     if path.suffix == ".tsv":
-        return len(pd.read_csv(path, **TEXT))
+        return len(read_tsv(path))
     if path.suffix == ".h5ad":
         return count_rows(path)
     return None

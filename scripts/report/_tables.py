@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from files import read_tsv
+
 DIGITS = 4  # significant digits of a number in the page
 
 
@@ -30,7 +32,7 @@ def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame |
         return path
     if path.endswith(".parquet"):
         return pd.read_parquet(path)
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = read_tsv(path)
     for name in table:
         kind = columns.get(name, {}).get("type", "").rstrip("?")
         if kind in ("number", "integer") or (name not in columns and is_number(name, covariates)):

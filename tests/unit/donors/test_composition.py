@@ -8,7 +8,7 @@ from scipy import stats
 
 from donors.composition import describe_samples, draw, fit, moderate, present
 from donors.composition import test as compare
-from files._shares import count, logit_shares
+from files import count_cells, logit_shares
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def matrix():
 
 def test_absent_combinations_count_as_zero():
     rows = pd.DataFrame({"sample": ["a", "a", "b"], "label": ["T", "B", "T"], "cells": [3, 1, 5]})
-    assert count(rows).to_dict() == {"B": {"a": 1, "b": 0}, "T": {"a": 3, "b": 5}}
+    assert count_cells(rows).to_dict() == {"B": {"a": 1, "b": 0}, "T": {"a": 3, "b": 5}}
 
 
 def test_logit_of_shares_by_hand():

@@ -17,7 +17,7 @@ TYPES = pd.DataFrame(
     {
         "id": ["b", "rare", "t_cd4"],
         "label": ["B", "rare", "T CD4+"],
-        "kept": ["True", "False", "True"],
+        "kept": [True, False, True],
         "reason": ["", "few_cells_in_type", ""],
     }
 )
