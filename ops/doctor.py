@@ -125,7 +125,6 @@ def cohort(options: Options) -> Iterator[Finding]:
         yield Finding("cohort", "ok", f"not checked: {source}")
         return
     from cohort import load as step
-    from cohort._shards import shared_genes
     from job import CorruptedInput, InputError, classify
 
     files = cohort_files(options.folder / path)
@@ -134,7 +133,7 @@ def cohort(options: Options) -> Iterator[Finding]:
         wanted = step.wanted_columns(roles, settings["covariates"], settings["exclude"])
         symbols, counts = settings["symbols"], settings["counts"]
         sources = step.open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-        genes = shared_genes(sources)
+        genes = step.find_shared_genes(sources)
         cells, values = step.describe_cells(sources, roles)
         usable = cells[step.find_unusable(cells, values, settings["exclude"]) == ""]
         if usable.empty:

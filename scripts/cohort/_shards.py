@@ -18,32 +18,6 @@ COMPRESSION = "lzf"
 CACHE = 2**22  # bytes: room for the chunk that is being filled
 
 
-def shared_genes(sources: list[Source]) -> pd.DataFrame:
-    """gene_id, symbol (the id where it is missing), duplicated_symbol: the genes that all files have.
-
-    The order is the first file's. Raises InputError for a repeated id, and when no gene is shared.
-    """
-    for source in sources:
-        twice = source.symbols.index[source.symbols.index.duplicated()]
-        if len(twice):
-            raise InputError(
-                f"{source.name}: {len(twice)} gene ids repeat, such as {twice[0]!r}; make them unique"
-            )
-    shared = sources[0].symbols
-    for source in sources[1:]:
-        shared = shared[shared.index.isin(source.symbols.index)]
-    if shared.empty:
-        ids = " and ".join(repr(source.symbols.index[0]) for source in sources[:2] if len(source.symbols))
-        raise InputError(
-            f"cohort: its files share no gene id ({ids}); give all of them the same kind of gene id"
-        )
-    missing = shared.isna() | (shared == "")
-    genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
-    genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
-    genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
-    return genes
-
-
 def whole_numbers(block: csr_array, place: str, cells: np.ndarray) -> csr_array:
     """The block as int32 without stored zeros, columns ascending. InputError for a value that is no count.
 
@@ -83,9 +57,9 @@ def write_shards(
 ) -> dict:
     """Read every count once and append each cell's row to its shard's file.
 
-    genes: of `shared_genes`. obs: labels of all input cells, indexed by their names. shard: (cells,) position
-    in `paths`, -1 for unusable cells. Returns input_counts (sum of all counts of all cells), and of what was
-    written the counts and the cells of each gene and the values (non-zeros) of each shard.
+    genes: gene_id of the genes to keep. obs: labels of all input cells, indexed by their names. shard: (cells,)
+    position in `paths`, -1 for unusable cells. Returns input_counts (sum of all counts of all cells), and of
+    what was written the counts and the cells of each gene and the values (non-zeros) of each shard.
     """
     total, values = 0, np.zeros(len(paths), dtype=np.int64)
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)

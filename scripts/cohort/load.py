@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cohort._counts import Source, open_cohort
-from cohort._shards import shared_genes, write_shards
+from cohort._shards import write_shards
 from job import InputError, job
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
@@ -46,6 +46,32 @@ def wanted_columns(
     columns = {covariate["column"]: f"load.covariates ({covariate['name']})" for covariate in covariates}
     columns |= {rule["column"]: "load.exclude" for rule in exclude}
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
+
+
+def find_shared_genes(sources: list[Source]) -> pd.DataFrame:
+    """gene_id, symbol (the id where it is missing), duplicated_symbol: the genes that all files have.
+
+    The order is the first file's. Raises InputError for a repeated id, and when no gene is shared.
+    """
+    for source in sources:
+        twice = source.symbols.index[source.symbols.index.duplicated()]
+        if len(twice):
+            raise InputError(
+                f"{source.name}: {len(twice)} gene ids repeat, such as {twice[0]!r}; make them unique"
+            )
+    shared = sources[0].symbols
+    for source in sources[1:]:
+        shared = shared[shared.index.isin(source.symbols.index)]
+    if shared.empty:
+        ids = " and ".join(repr(source.symbols.index[0]) for source in sources[:2] if len(source.symbols))
+        raise InputError(
+            f"cohort: its files share no gene id ({ids}); give all of them the same kind of gene id"
+        )
+    missing = shared.isna() | (shared == "")
+    genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
+    genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
+    genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
+    return genes
 
 
 def text(value) -> str:
@@ -242,7 +268,7 @@ def load(
         )
     wanted = wanted_columns(roles, covariates, exclude)
     sources = open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-    genes = shared_genes(sources)
+    genes = find_shared_genes(sources)
     cells, values = describe_cells(sources, roles)
     cells["reason"] = find_unusable(cells, values, exclude)
     unusable = cells["reason"].value_counts().drop("", errors="ignore").sort_index().to_dict()
