@@ -23,14 +23,13 @@ from scipy.sparse.csgraph import connected_components
 
 from cohort._counts import Source, open_cohort
 from cohort._shards import write_shards
+from files import RESERVED_COLUMNS
 from job import InputError, job
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
 ROLES = ["sample", "donor", "cell_type", "pool"]
 MISSING = ["", "nan", "NaN", "<NA>"]
 STAGE = r"^(\d+(?:\.\d+)?)-year-old (?:human )?stage$"
-TAKEN = {*ROLES, "cell", "cells", "pools", "shard", "kept", "used", "reason", "step", "id", "label", "counts"}
-TAKEN |= {"log_cells", "log_depth", "pct_counts_mt", "gene_id", "symbol"}  # columns of later tables
 
 
 def wanted_columns(
@@ -39,7 +38,7 @@ def wanted_columns(
     """Obs column -> the setting that names it. InputError for a covariate's name that cannot be used."""
     names = [covariate["name"] for covariate in covariates]
     for name in names:
-        if name in TAKEN or names.count(name) > 1:
+        if name in RESERVED_COLUMNS or names.count(name) > 1:
             raise InputError(f"load.covariates: the name {name!r} is taken by another column; choose another")
         if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
             raise InputError(f"load.covariates: {name!r} cannot stand in a formula; name it like age_at_draw")

@@ -33,7 +33,7 @@ from scipy import sparse
 from donors._contrast import Contrast, settle
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
-from files import read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
+from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
 from job import InputError, announce, job
 
 COLUMNS = {
@@ -212,7 +212,8 @@ if __name__ == "__main__":
         types = read_cell_types(snakemake.input.cell_types)
         part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")
         types = part_of(types, part, cell_types_per_job=per_job)
-        contrast = settle(params.pop("contrast"), read_obs(sums))
+        variables = [*SAMPLE_COLUMNS, *params.pop("covariates")]
+        contrast = settle(params.pop("contrast"), read_obs(sums)[variables])
         results = {}
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True

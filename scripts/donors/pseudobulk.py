@@ -16,8 +16,6 @@ from scipy import sparse
 from files import read_cell_types, read_shard, write_sums, write_tsv
 from job import InputError, Progress, job
 
-NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
-
 
 def name_sums(cells: pd.DataFrame, cell_types: pd.DataFrame) -> pd.DataFrame:
     """One row per cell type x sample that has a kept cell, by cell type id, then sample.
@@ -90,19 +88,19 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
 
 
 def describe_sums(
-    sums: pd.DataFrame, counts: np.ndarray, samples: pd.DataFrame, *, min_cells: int
+    sums: pd.DataFrame, counts: np.ndarray, samples: pd.DataFrame, covariates: list[str], *, min_cells: int
 ) -> pd.DataFrame:
     """Columns of every sum: what it is, the sample's covariates, its size, and whether it takes part.
 
-    counts: (sums,) total counts of each sum; samples: load/samples.parquet. Index "<cell type id>::<sample>".
+    counts: (sums,) total counts of each sum; samples: load/samples.parquet with these covariates.
+    Index "<cell type id>::<sample>".
     Raises RuntimeError if the counts are not exactly those of the cells.
     """
     if not np.array_equal(counts, sums["expected_counts"]):
         worst = sums.loc[(counts != sums["expected_counts"].to_numpy()).argmax()]
         raise RuntimeError(f"sum of {worst['label']!r} in {worst['sample']!r} is not that of its cells")
     known = samples.assign(sample=samples["sample"].astype(str)).set_index("sample")
-    known = known[["donor", "pool", *(name for name in known if name not in NOT_COVARIATES)]]
-    table = sums[["cell_type", "label", "sample"]].join(known, on="sample")
+    table = sums[["cell_type", "label", "sample"]].join(known[["donor", "pool", *covariates]], on="sample")
     table["cells"] = sums["cells"].astype(np.int64)
     table["counts"] = counts
     table["log_cells"] = np.log(table["cells"])
@@ -157,7 +155,8 @@ if __name__ == "__main__":
         named = name_sums(cells, types)
         matrix, genes = sum_shards(list(files.shards), row_of_cells(cells, named), len(named))
         totals = np.asarray(matrix.sum(axis=1), dtype=np.int64)
-        obs = describe_sums(named, totals, pd.read_parquet(files.samples), min_cells=params.min_cells)
+        samples = pd.read_parquet(files.samples)
+        obs = describe_sums(named, totals, samples, params.covariates, min_cells=params.min_cells)
         write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
         write_tsv(judged, out.cell_types)

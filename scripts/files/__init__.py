@@ -4,6 +4,7 @@ Other parts import from here, not from the modules behind it.
 """
 
 from files._cell_types import CellType, read_cell_types, read_tested, stack_tables
+from files._columns import RESERVED_COLUMNS, SAMPLE_COLUMNS
 from files._figures import PALETTE, colour, colours, save_figure
 from files._graph import read_graph, write_graph
 from files._h5ad import RowAppender, count_rows, count_values, create_h5ad
@@ -14,6 +15,8 @@ from files._tsv import read_tsv, write_tsv
 
 __all__ = [
     "PALETTE",
+    "RESERVED_COLUMNS",
+    "SAMPLE_COLUMNS",
     "CellType",
     "RowAppender",
     "Shard",

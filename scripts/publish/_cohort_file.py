@@ -14,25 +14,23 @@ from files import RowAppender, count_values, create_h5ad
 
 COMPRESSION = {"compression": "gzip", "compression_opts": 1}
 EXACT = 2**24  # float32 holds whole numbers below this
-EMPTY = ["step", "reason"]  # what has dropped a cell: nothing in kept cells
-NOT_COVARIATES = ["sample", "donor", "cells", "kept", "reason"]  # the rest of filter/samples.tsv is
 
 
 def describe_cells(
-    cells: pd.DataFrame, samples: pd.DataFrame, clusters: dict[str, pd.DataFrame]
+    cells: pd.DataFrame, samples: pd.DataFrame, covariates: list[str], clusters: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """Obs of the kept cells in input order, indexed by cell: labels, metrics, covariates, clusters.
 
-    cells: cells/cells.parquet; samples: filter/samples.tsv; clusters: resolution -> cell, cluster.
+    cells: cells/cells.parquet; samples: filter/samples.tsv with these covariates; clusters:
+    resolution -> cell, cluster.
     Raises ValueError unless each clustering has exactly the kept cells.
     """
-    kept = cells[cells["kept"]].drop(columns=[*EMPTY, "shard"]).set_index("cell")
+    kept = cells[cells["kept"]].drop(columns=["step", "reason", "shard"]).set_index("cell")
     obs = kept.rename(columns={"donor": "donor_id"})
-    covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
-    for name in covariates.columns.difference(
-        obs.columns, sort=False
-    ):  # a paired design has the donor in both
-        obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
+    by_sample = samples.set_index("sample")
+    for name in covariates:
+        if name not in obs:  # a paired design has the donor among its covariates
+            obs[name] = by_sample[name].reindex(obs["sample"].astype(str)).to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:
         obs[name] = pd.Categorical(obs[name].astype(object).where(obs[name] != "", None))

@@ -53,12 +53,12 @@ def gather(files: list[dict], sources: list[str], folder: Path) -> None:
             join(parts, target)
 
 
-def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Path) -> None:
-    """Write cohort.h5ad. paths: the named inputs of the rule."""
+def assemble(paths: object, params: object, target: Path) -> None:
+    """Write cohort.h5ad. paths, params: named inputs and params of the rule."""
     cells = pd.read_parquet(paths.cells)
     samples = pd.read_csv(paths.samples, sep="\t", dtype={"sample": str, "donor": str})
-    clusters = dict(zip(resolutions, map(pd.read_parquet, paths.clusters), strict=True))
-    obs = describe_cells(cells, samples, clusters)
+    clusters = dict(zip(params.resolutions, map(pd.read_parquet, paths.clusters), strict=True))
+    obs = describe_cells(cells, samples, params.covariates, clusters)
     tables = ((key, pd.read_parquet(getattr(paths, name))) for key, name in EMBEDDINGS.items())
     obsm = ((key, in_order(table, obs.index).to_numpy(dtype=np.float32)) for key, table in tables)
     genes = pd.read_parquet(paths.genes)
@@ -66,7 +66,7 @@ def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Pat
     var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
     columns = cells[["cell", "shard", "kept"]]
     shards = list(paths.shards)
-    blocks = read_in_order(shards, columns) if counts else None
+    blocks = read_in_order(shards, columns) if params.counts else None
     write_cohort(str(target), obs, var, obsm, blocks, index_type(shards))
 
 
@@ -125,7 +125,7 @@ def describe_run() -> dict:
 def build(folder: Path, paths: object, params: object) -> str:
     """Fill an empty folder with a release and return its id."""
     gather(params.files, list(paths.files), folder)
-    assemble(paths, params.resolutions, counts=params.counts, target=folder / "cohort.h5ad")
+    assemble(paths, params, folder / "cohort.h5ad")
     provenance = json.loads(Path(paths.provenance).read_text())
     inputs = {"cohort": describe_inputs(paths.cohort), "gene_sets": describe_inputs(paths.gene_sets)}
     write_json(folder / "provenance.json", provenance | {"inputs": inputs})

@@ -146,7 +146,7 @@ def test_cells_that_do_not_match_are_refused(small):
     samples = pd.read_csv(paths.samples, sep="\t")
     clusters = pd.read_parquet(paths.clusters[0])[:-1]
     with pytest.raises(ValueError, match="39 cells where 40 are kept"):
-        describe_cells(cells, samples, {"0.5": clusters})
+        describe_cells(cells, samples, [], {"0.5": clusters})
 
 
 def test_clusters_are_in_the_order_of_their_numbers(small):
@@ -155,7 +155,7 @@ def test_clusters_are_in_the_order_of_their_numbers(small):
     samples = pd.read_csv(paths.samples, sep="\t")
     clusters = pd.read_parquet(paths.clusters[0])
     clusters["cluster"] = ["2", "10"] * 20
-    obs = describe_cells(cells, samples, {"1.0": clusters})
+    obs = describe_cells(cells, samples, [], {"1.0": clusters})
     assert list(obs["leiden_1.0"].cat.categories) == ["2", "10"]
     assert obs.loc[clusters["cell"].iloc[1], "leiden_1.0"] == "10"
 
@@ -165,7 +165,7 @@ def test_a_covariate_that_names_the_donor_leaves_the_donors_text(small):
     paths, _ = small
     cells = pd.read_parquet(paths.cells)
     samples = pd.read_csv(paths.samples, sep="\t").assign(donor_id=lambda table: range(len(table)))
-    obs = describe_cells(cells, samples, {})
+    obs = describe_cells(cells, samples, ["donor_id"], {})
     assert list(obs["donor_id"]) == list(cells.loc[cells["kept"], "donor"].astype(str))
 
 
