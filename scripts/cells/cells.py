@@ -97,8 +97,8 @@ def levels(
     """The level of each cell in each stratum, by its column; "" where unknown.
 
     strata: {column, breaks?}; the column is a label of the cell or a covariate of its sample
-    (filter/samples.tsv, as text); covariates: their names. Breaks 30 and 45 make the levels `<30`, `30 to <45`
-    and `>=45`.
+    (filter/samples.tsv, as text); covariates: their names. Breaks 30 and 45 make the levels `<30`,
+    `30 to <45` and `>=45`.
     Raises InputError for a column that does not exist or breaks in a column that holds no numbers.
     """
     by_sample = samples.set_index("sample")[covariates]

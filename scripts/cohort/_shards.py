@@ -59,7 +59,8 @@ def write_shards(
 
     genes: gene_id of the genes to keep. obs: labels of all input cells, indexed by their names. shard:
     (cells,) position in `paths`, -1 for unusable cells. Returns input_counts (sum of all counts of all
-    cells), and of what was written the counts and the cells of each gene and the values (non-zeros) of each shard.
+    cells), and of what was written the counts and the cells of each gene and the values (non-zeros) of each
+    shard.
     """
     total, values = 0, np.zeros(len(paths), dtype=np.int64)
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)

@@ -299,7 +299,7 @@ def load(
         "values_per_shard": found["values"],
         "not_parsed": unparsed(values, covariates),
     }
-    Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n")
+    Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return facts
 
 

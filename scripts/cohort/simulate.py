@@ -275,7 +275,7 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         data, sets, genes, effects, cells = simulate(**snakemake.params)
         data.write_h5ad(out.cohort, compression="gzip")
-        with open(out.gene_sets, "w") as handle:
+        with open(out.gene_sets, "w", encoding="utf-8") as handle:
             for name, symbols in sets.items():
                 print(name, "simulated", *symbols, sep="\t", file=handle)
         write_tsv(genes, out.genes)

@@ -251,7 +251,7 @@ if __name__ == "__main__":
         tables = {"summary": summary, "scores": scores, "null": null, "gaps": gaps, "models": models}
         for name, table in tables.items():
             write_tsv(table, getattr(out, name))
-        with open(out.description, "w") as file:
+        with open(out.description, "w", encoding="utf-8") as file:
             file.write(json.dumps(description, indent=1) + "\n")
         save_figure(draw_alphas(summary, scores), out.alphas)
         save_figure(draw_predictions(summary, gaps), out.figure)

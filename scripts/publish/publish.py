@@ -104,7 +104,7 @@ def list_files(folder: Path, kinds: dict[str, str]) -> list[dict]:
 
 def write_json(path: Path, content: dict) -> None:
     """Indented JSON with sorted keys."""
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def describe_inputs(paths: list[str]) -> list[dict]:
@@ -126,7 +126,7 @@ def build(folder: Path, paths: object, params: object) -> str:
     """Fill an empty folder with a release and return its id."""
     gather(params.files, list(paths.files), folder)
     assemble(paths, params, folder / "cohort.h5ad")
-    provenance = json.loads(Path(paths.provenance).read_text())
+    provenance = json.loads(Path(paths.provenance).read_text(encoding="utf-8"))
     inputs = {"cohort": describe_inputs(paths.cohort), "gene_sets": describe_inputs(paths.gene_sets)}
     write_json(folder / "provenance.json", provenance | {"inputs": inputs})
     write_json(folder / "run.json", describe_run())

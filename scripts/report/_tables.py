@@ -26,7 +26,7 @@ def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame |
     columns: name -> specification with `type`; covariates: name -> numeric, stage or categorical.
     """
     if path.endswith(".json"):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return json.load(file)
     if path.endswith(".h5ad"):
         return path
