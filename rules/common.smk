@@ -108,7 +108,7 @@ def sheet_or_folder(path):
         found = sorted(str(file) for file in path.iterdir() if file.name.removesuffix(".gz") in wanted)
         refuse(len(found) < 3, f"cohort.path: {path} is no 10x folder; it lacks one of {', '.join(wanted)}")
         return found
-    with open(path, newline="") as sheet:
+    with open(path, newline="", encoding="utf-8") as sheet:
         rows = list(csv.DictReader(sheet, delimiter="\t"))
     refuse(
         not rows or "path" not in rows[0],
@@ -128,7 +128,7 @@ def gene_sets(wildcards):
 
 def tested_cell_types():
     """Ids of the cell types that the pseudobulk checkpoint found fit to be tested."""
-    with checkpoints.pseudobulk.get().output.cell_types.open() as table:
+    with checkpoints.pseudobulk.get().output.cell_types.open(encoding="utf-8") as table:
         return [row["id"] for row in csv.DictReader(table, delimiter="\t") if row["tested"] == "True"]
 
 

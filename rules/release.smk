@@ -112,8 +112,8 @@ def code_sha256():
         return None
     ends = (".py", ".smk", ".yaml", ".j2", ".css", ".js", "Snakefile", "VERSION")
     paths = sorted(p for part in CODE for p in (project() / part).rglob("*") if p.name.endswith(ends))
-    texts = [f"{path.relative_to(project()).as_posix()}\0{path.read_text()}\0" for path in paths]
-    return hashlib.sha256("".join(texts).encode()).hexdigest()
+    texts = {path.relative_to(project()).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    return hashlib.sha256("".join(f"{path}\0{text}\0" for path, text in texts.items()).encode()).hexdigest()
 
 
 def lock_sha256():

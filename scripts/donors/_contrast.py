@@ -14,7 +14,6 @@ from job import InputError
 
 FUNCTIONS = ("log", "log2", "log10", "bs", "cr", "poly")
 CURVES = {"bs", "cr", "poly"}  # functions that make several columns, tested together
-NOT_VARIABLES = ("cell_type", "label", "used", "reason")  # columns of the sums that describe no sample
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _check_subset(subset: dict[str, list], obs: pd.DataFrame, setting: str) -> N
 
 def _check_columns(variables: list[str], in_functions: set[str], obs: pd.DataFrame, setting: str) -> None:
     """Raise InputError for a variable that is no column, and for text inside a function."""
-    columns = [str(column) for column in obs if column not in NOT_VARIABLES]
+    columns = list(map(str, obs))
     for name in variables:
         if name not in columns:
             raise InputError(
