@@ -21,12 +21,12 @@ rule provenance:
     params:
         digest("publish/provenance"),
         workflow_version=workflow_file("../workflow/VERSION").strip(),
-        commit=commit(),
-        dirty=dirty(),
-        code_sha256=code_sha256(),
-        lock_sha256=lock_sha256(),
+        commit=commit_of(CHECKOUT),
+        dirty=is_dirty(CHECKOUT),
+        code_sha256=code_sha256(CHECKOUT),
+        lock_sha256=lock_sha256(CHECKOUT),
         packages={name: metadata.version(name) for name in PACKAGES},
-        config=published_config(),
+        config=published_config(config),
     script:
         "../scripts/publish/provenance.py"
 
