@@ -42,7 +42,7 @@ def measured(command: list[str], folder: Path, log: Path, environment: dict[str,
     """
     before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     peak = 0
-    with open(log, "w") as output:
+    with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -62,7 +62,11 @@ def measured(command: list[str], folder: Path, log: Path, environment: dict[str,
             raise
     wall, after = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
-        end = "\n".join(line for line in log.read_text().splitlines() if not line.startswith("import time:"))
+        end = "\n".join(
+            line
+            for line in log.read_text(encoding="utf-8").splitlines()
+            if not line.startswith("import time:")
+        )
         sys.exit(f"{end[-3000:]}\nerror: {' '.join(command[:3])} ended with {process.returncode}; see {log}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(round(wall, 2), round(cpu, 2), round(peak / 2**20, 1))
@@ -83,7 +87,7 @@ def machine() -> dict:
     """Cores that this process may use, memory in GB, processor, and how busy the machine is already."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     return {
         "cores": available_cores(),
@@ -124,8 +128,8 @@ def append(line: dict, results: Path = RESULTS) -> None:
     """Add a line to a table of results. Raises ValueError when the table has other columns."""
     header = "\t".join(COLUMNS) + "\n"
     if not results.exists():
-        results.write_text(header)
-    with open(results, "r+") as file:
+        results.write_text(header, encoding="utf-8")
+    with open(results, "r+", encoding="utf-8") as file:
         if (found := file.readline()) != header:
             raise ValueError(f"{results}: has columns {found.split()}, not {COLUMNS}; move it away")
         file.seek(0, os.SEEK_END)

@@ -96,7 +96,7 @@ def write_gene_sets(path: Path, model: draw.Model, symbols: list[str], seed: int
     strong = np.argsort(-model.weights.mean(axis=0))[: len(symbols) // 3]
     for number in range(1, 49):
         sets[f"RANDOM_{number}"] = rng.choice(strong, min(rng.integers(30, 201), len(strong)), replace=False)
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         for name, genes in sets.items():
             file.write("\t".join([name, "benchmark", *(symbols[gene] for gene in genes)]) + "\n")
 
@@ -131,9 +131,11 @@ def generate(folder: Path, *, cells: int, donors: int, genes: int, shards: int, 
         folder / "cohort.h5ad", blocks, obs_table(table, people, model.labels), var.astype("category")
     )
     write_gene_sets(folder / "gene_sets.gmt", model, symbols, seed)
-    (folder / "config.yaml").write_text(yaml.safe_dump(overlay(shards), sort_keys=False))
+    (folder / "config.yaml").write_text(yaml.safe_dump(overlay(shards), sort_keys=False), encoding="utf-8")
     facts = settings | {"values": values}
-    (folder / "cohort.json").write_text(json.dumps(facts) + "\n")  # last: where it is, all is whole
+    (folder / "cohort.json").write_text(
+        json.dumps(facts) + "\n", encoding="utf-8"
+    )  # last: where it is, all is whole
     return facts
 
 

@@ -209,7 +209,7 @@ def differential(counts: pd.DataFrame, donors: pd.DataFrame, cores: int) -> pd.D
     dds.deseq2()
     contrast = (dds.obsm["design_matrix"].columns == "decades").astype(float)
     stats = DeseqStats(dds, contrast=contrast, alpha=settings["fdr"], inference=inference, quiet=True)
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+    with open(os.devnull, "w", encoding="utf-8") as null, contextlib.redirect_stdout(null):
         stats.summary()  # prints the whole table
     return stats.results_df.sort_values("pvalue")
 

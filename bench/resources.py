@@ -100,5 +100,5 @@ if __name__ == "__main__":
         "cpu": f"{last['cores']} cores of {last['cpu']}",
         "cells": ", ".join(f"{line['cells']:,}" for line, _ in runs),
     }
-    known = yaml.safe_load(RESOURCES.read_text())
-    RESOURCES.write_text(text(fit(pd.concat([jobs for _, jobs in runs])), known, head))
+    known = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))
+    RESOURCES.write_text(text(fit(pd.concat([jobs for _, jobs in runs])), known, head), encoding="utf-8")

@@ -37,7 +37,7 @@ def ensure_cohort(folder: Path, **settings) -> None:
 
 def cohort_facts(folder: Path) -> dict:
     """What `generate.py` noted: cells, donors, genes, shards, seed, values."""
-    return json.loads((folder / "cohort.json").read_text())
+    return json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
 
 
 def run(folder: Path, cores: int, imports: bool = True) -> dict:
@@ -62,7 +62,7 @@ def run(folder: Path, cores: int, imports: bool = True) -> dict:
         done["startup_share"] = ""  # imports in main would be missing
     facts = cohort_facts(folder) | vars(cost) | done | {"tool": "scohort", "cores": cores}
     line |= {name: value for name, value in facts.items() if name in line}
-    (place / "run.json").write_text(json.dumps(line, indent=1) + "\n")
+    (place / "run.json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
     return line
 
 
@@ -74,7 +74,7 @@ def finished(folder: Path) -> tuple[dict, pd.DataFrame]:
     record = folder / "scohort/run.json"
     if not record.exists():
         sys.exit(f"error: {record} does not exist; run it first, without --collect")
-    return json.loads(record.read_text()), jobs.collect(folder / "scohort/results")
+    return json.loads(record.read_text(encoding="utf-8")), jobs.collect(folder / "scohort/results")
 
 
 def report(line: dict, table: pd.DataFrame) -> str:

@@ -80,7 +80,7 @@ def compare_parquet(expected: Path, found: Path) -> str:
 
 def compare_json(expected: Path, found: Path) -> str:
     """Values without the volatile keys."""
-    left, right = (lasting(json.loads(path.read_text())) for path in (expected, found))
+    left, right = (lasting(json.loads(path.read_text(encoding="utf-8"))) for path in (expected, found))
     if left == right:
         return ""
     if isinstance(left, dict) and isinstance(right, dict):

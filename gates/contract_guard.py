@@ -114,8 +114,8 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     shared = git(root, "merge-base", base, "HEAD")
     if shared is None:
         sys.exit(f"error: {base} is no revision that this repository shares; give the base as BASE=...")
-    contract = yaml.safe_load((root / CONTRACT).read_text())
-    version = parse((root / VERSION).read_text())
+    contract = yaml.safe_load((root / CONTRACT).read_text(encoding="utf-8"))
+    version = parse((root / VERSION).read_text(encoding="utf-8"))
     wrong = []
     if contract["contract"] != f"v{version[0]}":
         wrong.append(f"{VERSION} is {show(version)}, its major number is not that of {contract['contract']}")

@@ -58,6 +58,6 @@ def tables(schema: dict, defaults: dict) -> str:
 
 
 if __name__ == "__main__":
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text())
-    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text(encoding="utf-8"))
+    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
     sys.stdout.write(INTRODUCTION + tables(schema, defaults))

@@ -80,7 +80,7 @@ def describe(kind: str, spec: dict, common: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-    contract = yaml.safe_load((ROOT / "workflow/schemas/publish.yaml").read_text())
+    contract = yaml.safe_load((ROOT / "workflow/schemas/publish.yaml").read_text(encoding="utf-8"))
     volatile = ", ".join(spec["path"] for spec in contract["files"].values() if spec.get("volatile"))
     pages = [
         line for kind, spec in contract["files"].items() for line in describe(kind, spec, contract["columns"])

@@ -64,7 +64,9 @@ def audit(folder: Path, arguments: list[str]) -> dict:
     """
     found = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
     bases = BASES + [name for name in found if name not in BASES and name not in OVERLAYS]
-    texts = {name: (folder / name / "config.yaml").read_text() for name in [*bases, *OVERLAYS]}
+    texts = {
+        name: (folder / name / "config.yaml").read_text(encoding="utf-8") for name in [*bases, *OVERLAYS]
+    }
     settings = {name: yaml.safe_load(text) for name, text in texts.items()}
     problems = [problem for name in settings for problem in faults(name, settings[name], texts[name])]
     routes = {name: [folder / name] for name in bases}

@@ -51,11 +51,15 @@ def run(*command: str) -> str:
 
 def workflow_part(folder: Path, asker: Asker) -> None:
     """What the workflow is and would do."""
-    (folder / "rules.txt").write_text(asker.run("--list-rules").stdout)
-    (folder / "rulegraph.mmd").write_text(asker.run("--rulegraph", "mermaid-js").stdout)
+    (folder / "rules.txt").write_text(asker.run("--list-rules").stdout, encoding="utf-8")
+    (folder / "rulegraph.mmd").write_text(asker.run("--rulegraph", "mermaid-js").stdout, encoding="utf-8")
     program, options = str(ROOT / "gates/profiles.py"), asker.options[2:]
-    (folder / "plan.json").write_text(run(sys.executable, program, "plan", asker.options[1], "--", *options))
-    (folder / "profiles.json").write_text(run(sys.executable, program, "audit", "--", *options))
+    (folder / "plan.json").write_text(
+        run(sys.executable, program, "plan", asker.options[1], "--", *options), encoding="utf-8"
+    )
+    (folder / "profiles.json").write_text(
+        run(sys.executable, program, "audit", "--", *options), encoding="utf-8"
+    )
     for part in ("config", "profiles"):
         shutil.copytree(part, folder / part)
     for name in ("CONTRACT.md", "VERSION"):
@@ -72,12 +76,14 @@ def copy(path: Path, folder: Path) -> None:
 def run_part(folder: Path, asker: Asker, results: Path) -> None:
     """What one run did: state, drift, cost, records and failures."""
     folder.mkdir()
-    (folder / "summary.txt").write_text(printed(by_rule(read_summary(asker.run("--summary").stdout))) + "\n")
-    (folder / "drift.json").write_text(json.dumps(drift(asker), indent=1) + "\n")
-    (folder / "cost.txt").write_text(cost(results)[1])
+    (folder / "summary.txt").write_text(
+        printed(by_rule(read_summary(asker.run("--summary").stdout))) + "\n", encoding="utf-8"
+    )
+    (folder / "drift.json").write_text(json.dumps(drift(asker), indent=1) + "\n", encoding="utf-8")
+    (folder / "cost.txt").write_text(cost(results)[1], encoding="utf-8")
     paths = sorted((results / "benchmarks").rglob("*.perf.json"))
-    records = [json.loads(path.read_text()) for path in paths]
-    (folder / "records.json").write_text(json.dumps(records, indent=1) + "\n")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    (folder / "records.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     copy(results / "run/failures.jsonl", folder)
 
 
@@ -85,7 +91,7 @@ def published_part(folder: Path, release: Path) -> None:
     """What was published, in short, and whether it is whole."""
     folder.mkdir()
     (folder / "verify.txt").write_text(
-        run(sys.executable, str(ROOT / "scripts/publish/verify.py"), str(release))
+        run(sys.executable, str(ROOT / "scripts/publish/verify.py"), str(release)), encoding="utf-8"
     )
     for name in ("manifest.json", "provenance.json", "attrition.tsv"):
         copy(release / name, folder)
@@ -100,7 +106,7 @@ def index(folder: Path) -> list[str]:
         if empty and name != "run/failures.jsonl":
             missing.append(name)
         lines.append(f"- [{name}]({name}): {question}" + (" (missing)" if name in missing else ""))
-    (folder / "index.md").write_text("\n".join(lines) + "\n")
+    (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return missing
 
 
@@ -121,7 +127,7 @@ def make(folder: Path, asker: Asker, results: Path) -> list[str]:
     run_part(folder / "run", asker, results)
     published_part(folder / "published", results / "publish/v1")
     missing = index(folder)
-    (folder / LISTING).write_text(json.dumps(listing(folder), indent=1) + "\n")
+    (folder / LISTING).write_text(json.dumps(listing(folder), indent=1) + "\n", encoding="utf-8")
     return missing
 
 
@@ -136,7 +142,7 @@ def main() -> None:
     if options.check:
         if not (options.check / LISTING).is_file():
             sys.exit(f"error: {options.check} is no bundle: it has no {LISTING}")
-        if listing(options.check) != json.loads((options.check / LISTING).read_text()):
+        if listing(options.check) != json.loads((options.check / LISTING).read_text(encoding="utf-8")):
             sys.exit(f"error: {options.check} is not as {LISTING} says")
         return
     if options.out.exists():

@@ -42,7 +42,7 @@ class OutputChecker(Generated):
         if what := difference(expected_file, generated_file):
             pytest.fail(f"{{expected_file}} differs: {{what}}", pytrace=False)
         if expected_file.read_bytes() != generated_file.read_bytes():
-            with open(Path(__file__).parent / "by_content.txt", "a") as notes:
+            with open(Path(__file__).parent / "by_content.txt", "a", encoding="utf-8") as notes:
                 notes.write(f"{{expected_file.relative_to(self.expected_path)}}\\n")
 '''
 
@@ -65,7 +65,7 @@ def generate(asker: Asker, out: Path) -> list[str]:
     if done.returncode:
         stop(f"Snakemake made no tests\n{(done.stdout + done.stderr).strip()}")
     (out / "common.py").rename(out / "generated_common.py")
-    (out / "common.py").write_text(COMMON.format(gates=str(ROOT / "gates")))
+    (out / "common.py").write_text(COMMON.format(gates=str(ROOT / "gates")), encoding="utf-8")
     return sorted(path.stem.removeprefix("test_") for path in out.glob("test_*.py"))
 
 
@@ -101,7 +101,7 @@ def main() -> None:
         stop(f"the run had no job of {', '.join(absent)}")
     status = run(options.out, rules)
     notes = options.out / "by_content.txt"
-    by_content = sorted(set(notes.read_text().split())) if notes.exists() else []
+    by_content = sorted(set(notes.read_text(encoding="utf-8").split())) if notes.exists() else []
     differing = ", ".join(by_content) or "none"
     print(f"unit-tests: {len(rules)} rules; the same in content, not byte by byte: {differing}")
     sys.exit(1 if status else 0)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 import _root  # noqa: F401
-from cohort.load import TAKEN, numbers
+from cohort.load import numbers
+from files import RESERVED_COLUMNS
 
 Table = dict[str, pd.Series]  # column -> label of each cell, categorical text, missing where there is none
 
@@ -169,7 +170,7 @@ def covariate_name(column: str, taken: set[str]) -> str:
     """A name that can stand in a formula and is not another column's."""
     name = plain(column)
     name = name if name[:1].isalpha() else f"x_{name}"
-    while name in TAKEN | taken or keyword.iskeyword(name):
+    while name in {*RESERVED_COLUMNS, *taken} or keyword.iskeyword(name):
         name += "_value"
     return name
 

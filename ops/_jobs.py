@@ -26,7 +26,7 @@ def collect(results: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted((results / "benchmarks").rglob("*.perf.json")):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         log = results / "logs" / path.relative_to(results / "benchmarks")
         imports = import_seconds(log.with_name(path.name.replace(".perf.json", ".log")))
         imports = imports or record.get("imports_s", 0.0)
@@ -63,7 +63,11 @@ def collect(results: Path) -> pd.DataFrame:
 
 def import_seconds(log: Path) -> float:
     """Seconds that imports within a job's main took, by its log; 0 when they were not recorded."""
-    return sum(map(int, IMPORT.findall(log.read_text(errors="replace")))) / 1e6 if log.exists() else 0.0
+    return (
+        sum(map(int, IMPORT.findall(log.read_text(errors="replace", encoding="utf-8")))) / 1e6
+        if log.exists()
+        else 0.0
+    )
 
 
 def per_rule(jobs: pd.DataFrame) -> pd.DataFrame:

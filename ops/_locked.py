@@ -9,7 +9,7 @@ LOCK = Path(__file__).parent.parent / "requirements.lock"
 
 def pins() -> dict[str, str]:
     """Version of each locked package."""
-    return dict(re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", LOCK.read_text(), re.M))
+    return dict(re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", LOCK.read_text(encoding="utf-8"), re.M))
 
 
 def drifted() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pandas as pd
 import _root  # noqa: F401
 from _guess import Table
 from cohort._blocks import hdf5
-from cohort._counts import _labels, _places, find_counts
+from cohort._counts import find_counts, find_places, read_labels
 from cohort.load import labels
 from job import InputError
 
@@ -28,18 +28,18 @@ class Cohort:
                     f"{path}: no h5ad of anndata 0.7 or later; a 10x file brings no donors and cell types: "
                     "list it in a sheet, a .tsv with the columns path, donor_id, ... (docs/faq.md)"
                 )
-            names, columns, read = _labels(file["obs"])
+            names, columns, read = read_labels(file["obs"])
             self.path, self.cells = path, len(names)
             self.table: Table = {column: labels(pd.Series(read(column))) for column in columns}
             self.place, self.also = find_counts(file, path, counts)
-            genes, gene_columns, read = _labels(file["raw/var" if self.place == "raw.X" else "var"])
+            genes, gene_columns, read = read_labels(file["raw/var" if self.place == "raw.X" else "var"])
             self.genes = pd.Index(genes)
             self.symbol_column = next((name for name in SYMBOLS if name in gene_columns), None)
             self.gene_columns = gene_columns
             self.symbols = pd.Series(
                 np.asarray(read(self.symbol_column), object) if self.symbol_column else genes
             )
-            self.sizes = sample_sizes(_places(file)[self.place], self.cells)
+            self.sizes = sample_sizes(find_places(file)[self.place], self.cells)
 
 
 def sample_sizes(matrix: h5py.Group | h5py.Dataset, cells: int) -> pd.DataFrame | None:

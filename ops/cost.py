@@ -47,7 +47,7 @@ def read_log(path: Path) -> dict:
 
     handed: {(rule, wildcards): epoch s} of the last hand-over of each job.
     """
-    printed = path.read_text(errors="replace")
+    printed = path.read_text(errors="replace", encoding="utf-8")
     stamp = re.match(r"\d{4}-\d\d-\d\dT\d{6}", path.name)
     start = datetime.strptime(stamp.group(), "%Y-%m-%dT%H%M%S").timestamp() if stamp else None
     handed = {}
@@ -229,7 +229,9 @@ def jobs_of(results: Path, logs: Path) -> tuple[pd.DataFrame, dict]:
     Jobs of earlier runs, whose results were kept, are left out; all count when the last run had none.
     """
     jobs = collect(results)
-    records = [json.loads(path.read_text()) for path in (results / "benchmarks").rglob("*.perf.json")]
+    records = [
+        json.loads(path.read_text(encoding="utf-8")) for path in (results / "benchmarks").rglob("*.perf.json")
+    ]
     origin = min(datetime.fromisoformat(r["start_time"]).timestamp() - r["startup_s"] for r in records)
     jobs["began"] = origin + jobs["start"]
     run = last_run(logs, origin)
@@ -251,7 +253,7 @@ def main():
     facts = report(jobs, run, options.cores)
     target = options.results / "run" / "cost.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(facts, indent=1) + "\n")
+    target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(printed(facts))
     print(f"\nwritten to {target}")
 

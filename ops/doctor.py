@@ -71,7 +71,7 @@ def environment(options: Options) -> Iterator[Finding]:
 
 def needed_packages() -> list[str]:
     """Packages that pyproject.toml names."""
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = text.split("dependencies = [")[1].split("\n]")[0]
     return re.findall(r'^ *"([a-zA-Z0-9-]+)', block, flags=re.MULTILINE)
 
@@ -123,7 +123,6 @@ def cohort(options: Options) -> Iterator[Finding]:
         yield Finding("cohort", "ok", f"not checked: {source}")
         return
     from cohort import load as step
-    from cohort._shards import shared_genes
     from job import CorruptedInput, InputError, classify
 
     files = cohort_files(options.folder / path)
@@ -132,7 +131,7 @@ def cohort(options: Options) -> Iterator[Finding]:
         wanted = step.wanted_columns(roles, settings["covariates"], settings["exclude"])
         symbols, counts = settings["symbols"], settings["counts"]
         sources = step.open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-        genes = shared_genes(sources)
+        genes = step.find_shared_genes(sources)
         cells, values = step.describe_cells(sources, roles)
         usable = cells[step.find_unusable(cells, values, settings["exclude"]) == ""]
         if usable.empty:
@@ -167,7 +166,7 @@ def cohort_mb(options: Options) -> float:
     if setting["path"]:
         paths = [options.folder / setting["path"]]
         if paths[0].suffix == ".tsv" and paths[0].is_file():
-            with open(paths[0], newline="") as sheet:
+            with open(paths[0], newline="", encoding="utf-8") as sheet:
                 rows = csv.DictReader(sheet, delimiter="\t")
                 paths = [paths[0].parent / row["path"] for row in rows if row.get("path")]
         files = [Path(file) for path in paths for file in cohort_files(path)]
@@ -183,7 +182,7 @@ def memory(options: Options) -> Iterator[Finding]:
     if options.profile.get("executor", "local") != "local":
         yield Finding("memory", "ok", f"each job asks the {options.profile['executor']} executor for its own")
         return
-    model = yaml.safe_load((ROOT / "workflow/resources.yaml").read_text())
+    model = yaml.safe_load((ROOT / "workflow/resources.yaml").read_text(encoding="utf-8"))
     whole, shards = cohort_mb(options), options.config["load"]["shards"]
     size = {"qc": whole / shards, "doublets": whole / shards, "load": whole}
     size |= {"preprocess": whole, "markers": whole, "pseudobulk": whole}
@@ -204,7 +203,7 @@ def available_memory() -> float:
     """MB of the machine, or what its control group allows."""
     limits = [psutil.virtual_memory().total]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        if Path(path).exists() and (limit := Path(path).read_text().strip()).isdigit():
+        if Path(path).exists() and (limit := Path(path).read_text(encoding="utf-8").strip()).isdigit():
             limits.append(int(limit))
     return min(limits) / 2**20
 
@@ -248,7 +247,7 @@ def writable(check: str, folder: Path, remedy: str) -> Iterator[Finding]:
     """A file can be written to disk there, and renamed."""
     probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"
     try:
-        with open(probe, "w") as handle:
+        with open(probe, "w", encoding="utf-8") as handle:
             handle.write("probe")
             handle.flush()
             os.fsync(handle.fileno())
@@ -309,7 +308,7 @@ def read_options(folder: Path, configfiles: list[str], profile_path: str, scratc
 def read_yaml(path: Path) -> dict:
     """A YAML file; exits with one line when it is missing, no YAML or no mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         sys.exit(f"error: {path}: {error.strerror}; correct --configfile or --profile")
     except yaml.YAMLError as error:

@@ -46,7 +46,7 @@ def records(results: Path) -> list[dict]:
     for path in sorted((results / "benchmarks").rglob("*.perf.json")):
         log = results / "logs" / path.relative_to(results / "benchmarks")
         log = log.with_name(path.name.replace(".perf.json", ".log"))
-        found.append(json.loads(path.read_text()) | {"log": str(log)})
+        found.append(json.loads(path.read_text(encoding="utf-8")) | {"log": str(log)})
     return found
 
 
@@ -217,10 +217,10 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
         texts |= {"dryrun.txt": dryrun, "summary.txt": asker.ask("--summary")}
         texts |= {"changes.json": json.dumps(facts["changes"], indent=1)}
     for name, content in texts.items():
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, encoding="utf-8")
     copy_logs(folder, facts)
     there = {name: QUESTIONS[name] for name in QUESTIONS if (folder / name).exists()}
-    (folder / "index.json").write_text(json.dumps(there, indent=1) + "\n")
+    (folder / "index.json").write_text(json.dumps(there, indent=1) + "\n", encoding="utf-8")
     return facts
 
 
@@ -232,8 +232,8 @@ def copy_logs(folder: Path, facts: dict) -> None:
             parts = log.parts[log.parts.index("logs") + 1 :]
             target = folder.joinpath("logs", *parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            end = log.read_text(errors="replace").splitlines()[-LINES:]
-            target.write_text("\n".join(end) + "\n")
+            end = log.read_text(errors="replace", encoding="utf-8").splitlines()[-LINES:]
+            target.write_text("\n".join(end) + "\n", encoding="utf-8")
     own = sorted(Path(".snakemake/log").glob("*.snakemake.log"))
     if own:
         shutil.copyfile(own[-1], folder / "snakemake.log")

@@ -260,7 +260,7 @@ def main() -> None:
     if yaml.safe_load(text) != config:
         raise RuntimeError(f"the overlay does not say what was meant:\n{text}")
     check(text, ROOT)
-    out.write_text(text)
+    out.write_text(text, encoding="utf-8")
     print(f"wrote {out}; look at it, then:\n  snakemake --profile profiles/local --configfile {out}")
 
 

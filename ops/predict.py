@@ -29,7 +29,7 @@ def read_model(folder: Path) -> tuple[dict, pd.DataFrame]:
     for path in paths:
         if not path.is_file():
             sys.exit(f"error: {path} does not exist; --model is ridge/models in the results of a run")
-    description = json.loads(paths[0].read_text())
+    description = json.loads(paths[0].read_text(encoding="utf-8"))
     if description["format"] != FORMAT:
         sys.exit(f"error: {paths[0]} has format {description['format']}, this program reads {FORMAT}")
     text = {"cell_type": str, "gene_id": str, "symbol": str}

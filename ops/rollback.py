@@ -34,7 +34,7 @@ def choose(publish: Path, to: str | None) -> str:
 
 def time_of(publish: Path, release: str) -> str:
     """When a release was published."""
-    return json.loads((publish / RELEASES / release / "run.json").read_text())["published_at"]
+    return json.loads((publish / RELEASES / release / "run.json").read_text(encoding="utf-8"))["published_at"]
 
 
 def roll_back(publish: Path, to: str | None) -> str:

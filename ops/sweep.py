@@ -43,7 +43,7 @@ class Workflow:
         self.configfiles = configfiles
         named = any(option.partition("=")[0] == "--profile" for option in options)
         self.options = options if named else ["--profile", "profiles/local", *options]
-        self.config = yaml.safe_load(Path("config/config.yaml").read_text())
+        self.config = yaml.safe_load(Path("config/config.yaml").read_text(encoding="utf-8"))
         for path in configfiles:
             update_config(self.config, read_yaml(Path(path)))
         self.results = Path(self.config.get("pathvars", {}).get("results", "results"))
@@ -98,7 +98,7 @@ def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> P
     state = {"set": overlay, "files": {file: identity(workflow.results / file) for file in files}}
     with contextlib.suppress(OSError, ValueError):
         present = {file: identity(folder / file) for file in files}
-        if json.loads(record.read_text()) == state and present == state["files"]:
+        if json.loads(record.read_text(encoding="utf-8")) == state and present == state["files"]:
             return overlay_file
     if folder.exists():
         print(f"sweep: {name}: its settings or the run have changed, {folder} is made again", flush=True)
@@ -110,11 +110,11 @@ def prepare(workflow: Workflow, name: str, overlay: dict, files: list[str]) -> P
         except OSError as error:
             sys.exit(f"error: {folder / file}: no hard link ({error}); set pathvars.results to another disk")
     folder.mkdir(parents=True, exist_ok=True)
-    overlay_file.write_text(yaml.safe_dump(overlay, sort_keys=False))
+    overlay_file.write_text(yaml.safe_dump(overlay, sort_keys=False), encoding="utf-8")
     if files:  # what an earlier variant of this name recorded about these paths
         cleanup = ["--cleanup-metadata", *(str(folder / file) for file in files)]
         subprocess.run(workflow.command(str(overlay_file), *cleanup), capture_output=True, check=False)
-    record.write_text(json.dumps(state, indent=1))
+    record.write_text(json.dumps(state, indent=1), encoding="utf-8")
     return overlay_file
 
 

@@ -63,5 +63,6 @@ rule cells:
     params:
         digest("cells/cells"),
         **config["cells"],
+        covariates=list(COVARIATES),
     script:
         "../scripts/cells/cells.py"

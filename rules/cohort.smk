@@ -83,5 +83,6 @@ rule filter:
     params:
         digest("cohort/filter"),
         **config["filter"],
+        covariates=list(COVARIATES),
     script:
         "../scripts/cohort/filter.py"

@@ -130,7 +130,7 @@ def gene_sets(wildcards):
 
 def tested_cell_types():
     """Ids of the cell types that the pseudobulk checkpoint found fit to be tested."""
-    with checkpoints.pseudobulk.get().output.cell_types.open() as table:
+    with checkpoints.pseudobulk.get().output.cell_types.open(encoding="utf-8") as table:
         return [row["id"] for row in csv.DictReader(table, delimiter="\t") if row["tested"] == "True"]
 
 

@@ -20,6 +20,7 @@ checkpoint pseudobulk:
     params:
         digest("donors/pseudobulk"),
         **config["pseudobulk"],
+        covariates=list(COVARIATES),
     script:
         "../scripts/donors/pseudobulk.py"
 
@@ -42,6 +43,7 @@ rule contrasts:
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
         min_samples=config["pseudobulk"]["min_samples"],
         min_residual_df=config["differential"]["min_residual_df"],
+        covariates=list(COVARIATES),
     script:
         "../scripts/donors/contrasts.py"
 
@@ -67,6 +69,7 @@ rule differential:
         **config["differential"],
         min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        covariates=list(COVARIATES),
     script:
         "../scripts/donors/differential.py"
 
@@ -142,5 +145,6 @@ rule composition:
         **config["composition"],
         min_samples=config["pseudobulk"]["min_samples"],
         contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        covariates=list(COVARIATES),
     script:
         "../scripts/donors/composition.py"

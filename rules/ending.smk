@@ -15,7 +15,9 @@ INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_
 
 def end(logs):
     """Gather the failures of this run and print them by category; logs: Snakemake's own."""
-    printed = "".join(Path(log).read_text(errors="replace") for log in logs if Path(log).exists())
+    printed = "".join(
+        Path(log).read_text(encoding="utf-8", errors="replace") for log in logs if Path(log).exists()
+    )
     failures = gather_failures(Path(workflow.pathvars.apply("<results>")), STARTED, printed)
     print(summarise_failures(failures), file=sys.stderr, end="")
 

@@ -61,6 +61,7 @@ rule publish:
         **config["publish"],
         files=published_places,
         resolutions=RESOLUTIONS,
+        covariates=list(COVARIATES),
         contract=CONTRACT,
     script:
         "../scripts/publish/publish.py"

@@ -14,12 +14,12 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from files import read_cell_types, read_tsv, write_tsv
 from job import InputError, job
 
 STEPS = ["load", "filter", "qc", "doublets"]
 QC_WORDS = ["passed", "reason"]  # the columns of qc/*.parquet that are no metric, besides cell
 LABELS = ["sample", "donor", "cell_type", "pool"]
-NOT_COVARIATES = ["sample", "donor", "cells", "kept", "reason"]  # the rest of filter/samples.tsv is
 
 
 def join(
@@ -91,22 +91,25 @@ def _filter_reason(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.D
     return by_sample.where(by_sample != "", by_type)
 
 
-def levels(cells: pd.DataFrame, samples: pd.DataFrame, strata: list[dict]) -> dict[str, pd.Categorical]:
+def levels(
+    cells: pd.DataFrame, samples: pd.DataFrame, strata: list[dict], covariates: list[str]
+) -> dict[str, pd.Categorical]:
     """The level of each cell in each stratum, by its column; "" where unknown.
 
     strata: {column, breaks?}; the column is a label of the cell or a covariate of its sample
-    (filter/samples.tsv, as text). Breaks 30 and 45 make the levels `<30`, `30 to <45` and `>=45`.
+    (filter/samples.tsv, as text); covariates: their names. Breaks 30 and 45 make the levels `<30`,
+    `30 to <45` and `>=45`.
     Raises InputError for a column that does not exist or breaks in a column that holds no numbers.
     """
-    covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
-    row = covariates.index.get_indexer(cells["sample"])  # -1: the cell has no sample with usable cells
+    by_sample = samples.set_index("sample")[covariates]
+    row = by_sample.index.get_indexer(cells["sample"])  # -1: the cell has no sample with usable cells
     found = {}
     for stratum in strata:
         column, breaks = stratum["column"], stratum.get("breaks")
         if column in LABELS:
             values = cells[column]
-        elif column in covariates:
-            values = covariates[column]
+        elif column in by_sample:
+            values = by_sample[column]
         else:
             known = ", ".join([*LABELS, *covariates])
             raise InputError(f"cells.strata: there is no column {column!r}; choose from {known}")
@@ -187,18 +190,17 @@ def _attrition_of(cells: pd.DataFrame, stratum: str, level: pd.Categorical) -> p
 if __name__ == "__main__":
     with job(snakemake) as out:
         paths = snakemake.input
-        text = {"sep": "\t", "dtype": str, "keep_default_na": False}
-        samples = pd.read_csv(paths.samples, **text)
+        samples = read_tsv(paths.samples)
         cells = join(
             pd.read_parquet(paths.cells),
             samples,
-            pd.read_csv(paths.cell_types, **text),
+            read_cell_types(paths.cell_types),
             pd.concat([pd.read_parquet(path) for path in paths.qc], ignore_index=True),
             pd.concat([pd.read_parquet(path) for path in paths.doublets], ignore_index=True),
         )
         table = attrition(cells, levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
-        table.to_csv(out.attrition, sep="\t", index=False)
+        write_tsv(table, out.attrition)
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()
         lost = "; ".join(f"{step} {total[step]:,}" for step in STEPS if step in total)
         print(f"cells: {total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))

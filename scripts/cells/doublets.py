@@ -27,13 +27,13 @@ import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scrublet
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from files import read_shard, write_tsv
 from job import Progress, job
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
@@ -210,19 +210,19 @@ def score_groups(
 
 if __name__ == "__main__":
     with job(snakemake) as out:
-        shard = ad.read_h5ad(snakemake.input.shard)
+        shard = read_shard(snakemake.input.shard)
         passed = pd.read_parquet(snakemake.input.qc, columns=["cell", "passed"]).set_index("cell")["passed"]
         settings = {**snakemake.params}
         cells, status = score_groups(
-            shard.X,
+            shard.counts,
             shard.obs[settings.pop("by")].to_numpy(dtype=str),
-            passed.loc[shard.obs_names].to_numpy(),
+            passed.loc[shard.obs.index].to_numpy(),
             threads=snakemake.threads,
             **settings,
         )
-        cells.insert(0, "cell", shard.obs_names)
+        cells.insert(0, "cell", shard.obs.index)
         cells.to_parquet(out.cells, index=False)
-        status.to_csv(out.status, sep="\t", index=False)
+        write_tsv(status, out.status)
         ran = status["status"] == "scored"
         lost = status.loc[~ran, "reason"].value_counts().sort_index()
         why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())

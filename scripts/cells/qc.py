@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from files import read_shard, write_tsv
 from job import InputError, job, track_progress
 
 TOP = 20
@@ -164,20 +165,18 @@ def summary(reason: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    import anndata as ad
-
     with job(snakemake) as out:
-        shard = ad.read_h5ad(snakemake.input.shard)
+        shard = read_shard(snakemake.input.shard)
         settings = {**snakemake.params}
-        groups = gene_groups(shard.var["symbol"], settings.pop("patterns"))
+        groups = gene_groups(shard.genes["symbol"], settings.pop("patterns"))
         for name in groups.columns[~groups.any()]:
             print(f"qc: no gene symbol matches qc.patterns.{name}; pct_counts_{name} is 0 in every cell")
-        sample = pd.Series(shard.obs["sample"].astype(str).to_numpy())
-        metrics = measure(shard.X, groups)
+        sample = shard.obs["sample"].reset_index(drop=True)
+        metrics = measure(shard.counts, groups)
         limits = limits_per_sample(metrics, sample, **settings)
         reason = judge(metrics, sample, limits)
-        metrics.insert(0, "cell", shard.obs_names)
+        metrics.insert(0, "cell", shard.obs.index)
         metrics.assign(passed=reason == "", reason=reason).to_parquet(out.cells, index=False)
         limits["passed"] = (reason == "").groupby(sample).sum()
-        limits.rename_axis("sample").reset_index().to_csv(out.limits, sep="\t", index=False)
+        write_tsv(limits.rename_axis("sample").reset_index(), out.limits)
         print(f"qc: {summary(reason)}")

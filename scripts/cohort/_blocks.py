@@ -177,7 +177,7 @@ def _chunks(lines, block_values):
 
 
 def _text(path: Path):
-    return gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
 
 
 def _header(path: Path, lines) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from anndata.io import read_elem
 from scipy.sparse import csr_array
 
 from cohort._blocks import hdf5, hdf5_blocks, in_row_order, matrix_market, matrix_market_shape
+from files import read_tsv
 from job import CorruptedInput, InputError
 
 STRETCHES, VALUES = (
@@ -68,7 +69,7 @@ def open_cohort(
 def _sheet(sheet: Path) -> dict[Path, tuple[str, dict]]:
     """File or folder -> (name, the row's columns) of a TSV whose paths are relative to itself."""
     try:
-        table = pd.read_csv(sheet, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(sheet)
     except pd.errors.EmptyDataError:
         table = pd.DataFrame()
     if "path" not in table or table.empty:
@@ -115,8 +116,8 @@ def _h5ad(file, path, counts, symbols, *, name, row, wanted) -> Source:
             f"{path}: written by anndata before 0.7; read it and write it again with a current anndata"
         )
     place, also = find_counts(file, path, counts)
-    obs = _obs(path, *_labels(file["obs"]), row, wanted)
-    genes, available, read = _labels(file["raw/var"] if place == "raw.X" else file["var"])
+    obs = _obs(path, *read_labels(file["obs"]), row, wanted)
+    genes, available, read = read_labels(file["raw/var"] if place == "raw.X" else file["var"])
     if symbols is not None and symbols not in available:
         has = _listed(available) or "none"
         raise InputError(
@@ -124,7 +125,7 @@ def _h5ad(file, path, counts, symbols, *, name, row, wanted) -> Source:
             "set load.symbols, to null when gene ids are symbols"
         )
     names = pd.Series(np.asarray(read(symbols) if symbols else genes, dtype=object), index=genes)
-    element = _places(file)[place]
+    element = find_places(file)[place]
     shape = element.shape if isinstance(element, h5py.Dataset) else element.attrs["shape"].tolist()
     if list(shape) != [len(obs), len(names)]:
         raise CorruptedInput(
@@ -134,7 +135,7 @@ def _h5ad(file, path, counts, symbols, *, name, row, wanted) -> Source:
     return Source(name, row is not None, obs, names, np.arange(len(names)), place, also, blocks)
 
 
-def _labels(group: h5py.Group) -> tuple[pd.Index, list[str], Callable]:
+def read_labels(group: h5py.Group) -> tuple[pd.Index, list[str], Callable]:
     """Index, column names and a reader of one column of an obs or var group."""
     if group.attrs.get("encoding-version") != "0.2.0":  # anndata 0.7 kept categories apart from their column
         frame = read_elem(group)
@@ -143,7 +144,7 @@ def _labels(group: h5py.Group) -> tuple[pd.Index, list[str], Callable]:
     return index, list(group.attrs["column-order"]), lambda column: read_elem(group[column])
 
 
-def _places(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
+def find_places(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
     """Matrices of cells x genes of an h5ad in order of preference, by the names that load.counts takes."""
     layers = sorted(file.get("layers", ()), key=lambda layer: ("count" not in layer.lower(), layer))
     found = {"X": file.get("X"), "raw.X": file.get("raw/X")}
@@ -161,7 +162,7 @@ def find_counts(file: h5py.File, path: Path, counts: str) -> tuple[str, list[str
     `auto` takes the first of X, raw.X, layers with "count" in their name, other layers whose sampled values
     are non-negative whole numbers, not all zero. Raises InputError when there is none.
     """
-    places = _places(file)
+    places = find_places(file)
     if counts not in ("auto", *places):
         raise InputError(
             f"load.counts: {path} has no {counts} (it has: {_listed(places)}); set load.counts to one"

@@ -4,45 +4,18 @@ One pass over the input; cells keep its order within their shard. Every value is
 whole number before it is written; sums are int64, so exact.
 """
 
-import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import write_elem
 from scipy.sparse import csr_array
 
 from cohort._counts import Source
+from files import RowAppender, create_h5ad
 from job import InputError, Progress
 
 # 20,000 cells with 29 million values, seconds to write and to read, MB: none 0.6 0.6 230, lzf 1.3 0.9 120,
 # gzip-1 2.3 1.2 64; shuffled lzf 1.0 0.6 53, shuffled gzip-1 1.4 1.0 43. Chunks four times as long: the same.
-STORAGE = {"chunks": (65_536,), "compression": "lzf", "shuffle": True}
-INT32_MAX = np.iinfo(np.int32).max
-
-
-def shared_genes(sources: list[Source]) -> pd.DataFrame:
-    """gene_id, symbol (the id where it is missing), duplicated_symbol: the genes that all files have.
-
-    The order is the first file's. Raises InputError for a repeated id, and when no gene is shared.
-    """
-    for source in sources:
-        twice = source.symbols.index[source.symbols.index.duplicated()]
-        if len(twice):
-            raise InputError(
-                f"{source.name}: {len(twice)} gene ids repeat, such as {twice[0]!r}; make them unique"
-            )
-    shared = sources[0].symbols
-    for source in sources[1:]:
-        shared = shared[shared.index.isin(source.symbols.index)]
-    if shared.empty:
-        ids = " and ".join(repr(source.symbols.index[0]) for source in sources[:2] if len(source.symbols))
-        raise InputError(
-            f"cohort: its files share no gene id ({ids}); give all of them the same kind of gene id"
-        )
-    missing = shared.isna() | (shared == "")
-    genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
-    genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
-    genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
-    return genes
+COMPRESSION = "lzf"
+CACHE = 2**22  # bytes: room for the chunk that is being filled
 
 
 def whole_numbers(block: csr_array, place: str, cells: np.ndarray) -> csr_array:
@@ -66,34 +39,11 @@ def whole_numbers(block: csr_array, place: str, cells: np.ndarray) -> csr_array:
     return counts
 
 
-class ShardFile:
-    """An h5ad whose cells and genes are known and whose rows of X are appended."""
-
-    def __init__(self, path: str, obs: pd.DataFrame, var: pd.DataFrame):
-        self.file = h5py.File(path, "w", rdcc_nbytes=2**22)  # room for the chunk that is being filled
-        self.file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        write_elem(self.file, "obs", obs)
-        write_elem(self.file, "var", var)
-        self.x = self.file.create_group("X")
-        encoding = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [len(obs), len(var)]}
-        self.x.attrs.update(encoding)
-        for name in ("data", "indices"):
-            self.x.create_dataset(name, shape=(0,), maxshape=(None,), dtype=np.int32, **STORAGE)
-        self.lengths = []
-
-    def append(self, rows: csr_array) -> None:
-        """Add rows (int32 counts) after those that are there."""
-        end = len(self.x["data"])
-        for name, values in (("data", rows.data), ("indices", rows.indices)):
-            self.x[name].resize((end + len(values),))
-            self.x[name][end:] = values
-        self.lengths.append(np.diff(rows.indptr))
-
-    def close(self) -> None:
-        """Write the index pointers: int32, or int64 when there are more values than int32 can count."""
-        indptr = np.cumsum(np.concatenate([[0], *self.lengths]), dtype=np.int64)
-        self.x["indptr"] = indptr.astype(np.int32 if indptr[-1] <= INT32_MAX else np.int64)
-        self.file.close()
+def create_shard(path: str, obs: pd.DataFrame, var: pd.DataFrame) -> RowAppender:
+    """An h5ad of these cells and genes to whose X rows of int32 counts are appended."""
+    file = create_h5ad(path, obs, var, rdcc_nbytes=CACHE)
+    shape = len(obs), len(var)
+    return RowAppender(file, shape, values=np.int32, indices=np.int32, compression=COMPRESSION)
 
 
 def write_shards(
@@ -107,15 +57,16 @@ def write_shards(
 ) -> dict:
     """Read every count once and append each cell's row to its shard's file.
 
-    genes: of `shared_genes`. obs: labels of all input cells, indexed by their names. shard: (cells,) position
-    in `paths`, -1 for unusable cells. Returns input_counts (sum of all counts of all cells), and of what was
-    written the counts and the cells of each gene and the values (non-zeros) of each shard.
+    genes: gene_id of the genes to keep. obs: labels of all input cells, indexed by their names. shard:
+    (cells,) position in `paths`, -1 for unusable cells. Returns input_counts (sum of all counts of all
+    cells), and of what was written the counts and the cells of each gene and the values (non-zeros) of each
+    shard.
     """
     total, values = 0, np.zeros(len(paths), dtype=np.int64)
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)
     var = genes[["symbol"]].astype(object).set_axis(pd.Index(genes["gene_id"], dtype=object))
     # After a failed write HDF5 may crash as it closes a file: they stay open then, and the job removes them.
-    files = [ShardFile(path, _only(obs, shard == number), var) for number, path in enumerate(paths)]
+    appenders = [create_shard(path, _only(obs, shard == number), var) for number, path in enumerate(paths)]
     first, progress = 0, Progress(len(obs), "cells")
     for source in sources:
         columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
@@ -127,7 +78,7 @@ def write_shards(
                 rows = rows[:, columns].sorted_indices()
             for number in np.unique(shard[here][shard[here] >= 0]):
                 piece = rows[np.flatnonzero(shard[here] == number)]
-                files[number].append(piece)
+                appenders[number].append(piece)
                 values[number] += piece.nnz
                 # float64 sums of a block are exact: below 2^53
                 sums = np.bincount(piece.indices, weights=piece.data, minlength=len(genes))
@@ -135,8 +86,9 @@ def write_shards(
                 gene_cells += np.bincount(piece.indices, minlength=len(genes))
             first = here.stop
             progress.add(block.shape[0])
-    for file in files:
-        file.close()
+    for appender in appenders:
+        appender.finish()
+        appender.file.close()
     return {
         "input_counts": total,
         "gene_counts": gene_counts,

@@ -82,7 +82,7 @@ def note_of(part: Path) -> Path:
 def kept(url: str, part: Path, *, sha256: str | None, size: int | None) -> tuple[int, str | None]:
     """Bytes of the part that can be used, and the version of its remote file; removes a useless part."""
     if part.exists() and note_of(part).exists():
-        address, version = (note_of(part).read_text() + "\n\n").split("\n")[:2]
+        address, version = (note_of(part).read_text(encoding="utf-8") + "\n\n").split("\n")[:2]
         have = part.stat().st_size
         if address == _digest(url) and (version or sha256) and (size is None or have <= size):
             return have, version or None
@@ -117,7 +117,9 @@ def transfer(
         if response.status_code == 200:
             have = 0
             part.write_bytes(b"")
-            note_of(part).write_text(f"{_digest(url)}\n{_version(response.headers) or ''}\n")
+            note_of(part).write_text(
+                f"{_digest(url)}\n{_version(response.headers) or ''}\n", encoding="utf-8"
+            )
         print(f"fetch: {shown(url)}: from byte {have} of {total or size or 'unknown'}", flush=True)
         pieces, lacking = response.iter_content(PIECE), (total or size or have) - have
         if lacking > 0:

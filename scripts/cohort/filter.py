@@ -23,9 +23,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from files import write_tsv
 from job import InputError, job
 
-NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
 MAX_SLUG = 60  # characters; folders, suffixes and temporary names must fit in 255
 
 
@@ -132,16 +132,18 @@ def choose(
     return samples, types
 
 
-def sample_table(samples: pd.DataFrame, totals: pd.Series, reason: pd.Series) -> pd.DataFrame:
+def sample_table(
+    samples: pd.DataFrame, totals: pd.Series, reason: pd.Series, covariates: list[str]
+) -> pd.DataFrame:
     """load/samples.parquet as filter/samples.tsv: sample, donor, cells, kept, reason, covariates.
 
-    totals, reason: usable cells and reason by sample.
+    totals, reason: usable cells and reason by sample; covariates: their names, in order.
     """
     names = samples["sample"].astype(str)
     decided = samples[["sample", "donor"]].assign(
         cells=names.map(totals), kept=names.map(reason) == "", reason=names.map(reason)
     )
-    return decided.join(samples.drop(columns=NOT_COVARIATES))
+    return decided.join(samples[covariates])
 
 
 def cell_type_table(types: pd.DataFrame) -> pd.DataFrame:
@@ -163,12 +165,14 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         cells = pd.read_parquet(snakemake.input.cells, columns=["sample", "cell_type", "reason"])
         counts = cross_count(cells)
-        reason, types = choose(counts, **snakemake.params)
+        settings = dict(snakemake.params.items())
+        covariates = settings.pop("covariates")
+        reason, types = choose(counts, **settings)
         loaded = pd.read_parquet(snakemake.input.samples)
-        samples = sample_table(loaded, counts.sum(axis=1), reason)
-        samples.to_csv(out.samples, sep="\t", index=False)
+        samples = sample_table(loaded, counts.sum(axis=1), reason, covariates)
+        write_tsv(samples, out.samples)
         cell_types = cell_type_table(types)
-        cell_types.to_csv(out.cell_types, sep="\t", index=False)
+        write_tsv(cell_types, out.cell_types)
         print(
             f"filter: samples {summary(samples['kept'], samples['reason'])}, "
             f"cell types {summary(cell_types['kept'], cell_types['reason'])}"

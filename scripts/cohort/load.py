@@ -22,15 +22,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cohort._counts import Source, open_cohort
-from cohort._shards import shared_genes, write_shards
+from cohort._shards import write_shards
+from files import RESERVED_COLUMNS
 from job import InputError, job
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
 ROLES = ["sample", "donor", "cell_type", "pool"]
 MISSING = ["", "nan", "NaN", "<NA>"]
 STAGE = r"^(\d+(?:\.\d+)?)-year-old (?:human )?stage$"
-TAKEN = {*ROLES, "cell", "cells", "pools", "shard", "kept", "used", "reason", "step", "id", "label", "counts"}
-TAKEN |= {"log_cells", "log_depth", "pct_counts_mt", "gene_id", "symbol"}  # columns of later tables
 
 
 def wanted_columns(
@@ -39,13 +38,39 @@ def wanted_columns(
     """Obs column -> the setting that names it. InputError for a covariate's name that cannot be used."""
     names = [covariate["name"] for covariate in covariates]
     for name in names:
-        if name in TAKEN or names.count(name) > 1:
+        if name in RESERVED_COLUMNS or names.count(name) > 1:
             raise InputError(f"load.covariates: the name {name!r} is taken by another column; choose another")
         if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
             raise InputError(f"load.covariates: {name!r} cannot stand in a formula; name it like age_at_draw")
     columns = {covariate["column"]: f"load.covariates ({covariate['name']})" for covariate in covariates}
     columns |= {rule["column"]: "load.exclude" for rule in exclude}
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
+
+
+def find_shared_genes(sources: list[Source]) -> pd.DataFrame:
+    """gene_id, symbol (the id where it is missing), duplicated_symbol: the genes that all files have.
+
+    The order is the first file's. Raises InputError for a repeated id, and when no gene is shared.
+    """
+    for source in sources:
+        twice = source.symbols.index[source.symbols.index.duplicated()]
+        if len(twice):
+            raise InputError(
+                f"{source.name}: {len(twice)} gene ids repeat, such as {twice[0]!r}; make them unique"
+            )
+    shared = sources[0].symbols
+    for source in sources[1:]:
+        shared = shared[shared.index.isin(source.symbols.index)]
+    if shared.empty:
+        ids = " and ".join(repr(source.symbols.index[0]) for source in sources[:2] if len(source.symbols))
+        raise InputError(
+            f"cohort: its files share no gene id ({ids}); give all of them the same kind of gene id"
+        )
+    missing = shared.isna() | (shared == "")
+    genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
+    genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
+    genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
+    return genes
 
 
 def text(value) -> str:
@@ -242,7 +267,7 @@ def load(
         )
     wanted = wanted_columns(roles, covariates, exclude)
     sources = open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-    genes = shared_genes(sources)
+    genes = find_shared_genes(sources)
     cells, values = describe_cells(sources, roles)
     cells["reason"] = find_unusable(cells, values, exclude)
     unusable = cells["reason"].value_counts().drop("", errors="ignore").sort_index().to_dict()
@@ -274,7 +299,7 @@ def load(
         "values_per_shard": found["values"],
         "not_parsed": unparsed(values, covariates),
     }
-    Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n")
+    Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return facts
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import sparse
 
 from cohort._demo_genes import FEMALE, MALE, PATHWAYS, TYPES, WITHOUT_PATHWAYS, gene_sets, gene_table
+from files import write_tsv
 from job import InputError, job
 
 SHARES = {"mitochondrial": 0.06, "ribosomal": 0.2, "haemoglobin": 0.0005}  # of a healthy cell's counts
@@ -274,11 +275,11 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         data, sets, genes, effects, cells = simulate(**snakemake.params)
         data.write_h5ad(out.cohort, compression="gzip")
-        with open(out.gene_sets, "w") as handle:
+        with open(out.gene_sets, "w", encoding="utf-8") as handle:
             for name, symbols in sets.items():
                 print(name, "simulated", *symbols, sep="\t", file=handle)
-        genes.to_csv(out.genes, sep="\t", index=False)
-        effects.to_csv(out.effects, sep="\t", index=False)
+        write_tsv(genes, out.genes)
+        write_tsv(effects, out.effects)
         cells.to_parquet(out.cells, index=False)
         print(
             f"simulate: {data.n_obs:,} cells x {data.n_vars:,} genes, "

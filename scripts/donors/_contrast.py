@@ -12,8 +12,6 @@ import pandas as pd
 from donors._formula import is_curve, parse, variables_of
 from job import InputError
 
-NOT_VARIABLES = ("cell_type", "label", "used", "reason")  # columns of the sums that describe no sample
-
 
 @dataclass(frozen=True)
 class Contrast:
@@ -123,7 +121,7 @@ def _check_subset(subset: dict[str, list], obs: pd.DataFrame, setting: str) -> N
 
 def _check_columns(variables: list[str], in_functions: set[str], obs: pd.DataFrame, setting: str) -> None:
     """Raise InputError for a variable that is no column, and for text inside a function."""
-    columns = [str(column) for column in obs if column not in NOT_VARIABLES]
+    columns = list(map(str, obs))
     for name in variables:
         if name not in columns:
             raise InputError(

@@ -27,7 +27,7 @@ from scipy.special import digamma, polygamma
 
 from donors._contrast import settle
 from donors._design import build, effect
-from files import count, logit_shares, read_obs
+from files import SAMPLE_COLUMNS, count_cells, logit_shares, read_obs, save_figure, write_tsv
 from job import job
 
 COLUMNS = [
@@ -47,20 +47,10 @@ COLUMNS = [
 ]
 
 
-def describe_samples(rows: pd.DataFrame) -> pd.DataFrame:
+def describe_samples(rows: pd.DataFrame, covariates: list[str]) -> pd.DataFrame:
     """One row per sample: its covariates, and log_cells, log_depth and pct_counts_mt over all its cells."""
-    own = [
-        "cell_type",
-        "label",
-        "cells",
-        "counts",
-        "log_cells",
-        "log_depth",
-        "pct_counts_mt",
-        "used",
-        "reason",
-    ]
-    samples = rows.drop(columns=own).drop_duplicates("sample").set_index("sample", drop=False).sort_index()
+    samples = rows[["sample", "donor", "pool", *covariates]].drop_duplicates("sample")
+    samples = samples.set_index("sample", drop=False).sort_index()
     mt = (rows["pct_counts_mt"] * rows["counts"]).groupby(rows["sample"]).sum()
     totals = rows.groupby("sample")[["cells", "counts"]].sum()
     samples["log_cells"] = np.log(totals["cells"])
@@ -187,9 +177,9 @@ def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
 if __name__ == "__main__":
     with job(snakemake) as out:
         rows = read_obs(snakemake.input.sums)
-        cells, samples = count(rows), describe_samples(rows)
-        contrast = settle(snakemake.params.contrast, samples)
         params = dict(snakemake.params.items())
+        cells, samples = count_cells(rows), describe_samples(rows, params["covariates"])
+        contrast = settle(params["contrast"], samples[[*SAMPLE_COLUMNS, *params["covariates"]]])
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         design = build(contrast, samples, **limits)
         results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])
@@ -213,10 +203,10 @@ if __name__ == "__main__":
             "residual_df": design.residual_df,
             "vif": design.vif,
         }
-        results.to_csv(out.cell_types, sep="\t", index=False)
-        pd.DataFrame([status]).to_csv(out.status, sep="\t", index=False)
+        write_tsv(results, out.cell_types)
+        write_tsv(pd.DataFrame([status]), out.status)
         figure = draw(results, effect(contrast, design), f"not tested: {reason} {message}")
-        figure.savefig(out.figure, dpi=120, metadata={"Software": None})
+        save_figure(figure, out.figure)
         print(
             f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
             f"{'; ' * bool(left_out)}{left_out}"

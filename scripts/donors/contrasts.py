@@ -12,7 +12,7 @@ import pandas as pd
 
 from donors._contrast import Contrast, settle
 from donors._design import Design, build, choose_samples
-from files import read_obs
+from files import SAMPLE_COLUMNS, read_cell_types, read_obs, write_tsv
 from job import InputError, job
 
 
@@ -21,12 +21,12 @@ def judge(
 ) -> pd.DataFrame:
     """One row per cell type: what a test of the contrast has to go on, or the reason why there is none.
 
-    obs: of all sums; cell_types: pseudobulk/cell_types.tsv as text. A reason there is kept here.
+    obs: of all sums; cell_types: pseudobulk/cell_types.tsv. A reason there is kept here.
     """
     rows = []
     for row in cell_types.itertuples():
         own = obs[obs["cell_type"] == row.id]
-        if row.tested == "True":
+        if row.tested:
             design = build(contrast, own, min_samples=min_samples, min_residual_df=min_residual_df)
         else:
             message = "so says pseudobulk/cell_types.tsv"
@@ -84,9 +84,10 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         params = dict(snakemake.params.items())
         obs = read_obs(snakemake.input.sums)
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)
+        types = read_cell_types(snakemake.input.cell_types)
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
-        verdicts = judge(settle(params["contrast"], obs), obs, types, **limits)
-        check_any(verdicts, types["tested"] == "True")
-        verdicts.to_csv(out.cell_types, sep="\t", index=False)
+        contrast = settle(params["contrast"], obs[[*SAMPLE_COLUMNS, *params["covariates"]]])
+        verdicts = judge(contrast, obs, types, **limits)
+        check_any(verdicts, types["tested"])
+        write_tsv(verdicts, out.cell_types)
         print(summary(verdicts))

@@ -33,7 +33,7 @@ from scipy import sparse
 from donors._contrast import Contrast, settle
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
-from files import read_obs, read_types, stack
+from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
 from job import InputError, announce, job
 
 COLUMNS = {
@@ -159,9 +159,9 @@ def no_genes() -> pd.DataFrame:
 def part_of(cell_types: pd.DataFrame, part: int, *, cell_types_per_job: int) -> pd.DataFrame:
     """Rows of the tested cell types of one job: part 0 has the first ones.
 
-    cell_types: pseudobulk/cell_types.tsv as text. Raises InputError when there are not so many.
+    cell_types: pseudobulk/cell_types.tsv. Raises InputError when there are not so many.
     """
-    tested = cell_types[cell_types["tested"] == "True"]
+    tested = cell_types[cell_types["tested"]]
     chosen = tested.iloc[part * cell_types_per_job : (part + 1) * cell_types_per_job]
     if chosen.empty:
         raise InputError(
@@ -173,7 +173,7 @@ def part_of(cell_types: pd.DataFrame, part: int, *, cell_types_per_job: int) -> 
 
 def check_verdict(path: str, cell_type: str, status: dict) -> None:
     """Raise RuntimeError unless rule contrasts came to the same verdict on the design."""
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False).set_index("cell_type")
+    table = read_tsv(path).set_index("cell_type")
     expected = table.loc[cell_type, "reason"]
     found = "" if status["status"] in ("tested", "no_genes") else status["status"]
     if found != expected:
@@ -209,10 +209,11 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         params = dict(snakemake.params.items())
         sums = snakemake.input.sums
-        types = pd.read_csv(snakemake.input.cell_types, sep="\t", dtype=str, keep_default_na=False)
+        types = read_cell_types(snakemake.input.cell_types)
         part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")
         types = part_of(types, part, cell_types_per_job=per_job)
-        contrast = settle(params.pop("contrast"), read_obs(sums))
+        variables = [*SAMPLE_COLUMNS, *params.pop("covariates")]
+        contrast = settle(params.pop("contrast"), read_obs(sums)[variables])
         results = {}
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
@@ -227,9 +228,10 @@ if __name__ == "__main__":
             head = {"contrast": "", "cell_type": cell_type, "label": label}
             results[cell_type] = result._replace(status=head | result.status)
             print(summary(results[cell_type].status), flush=True)
-        stack({name: result.genes for name, result in results.items()}).to_parquet(out.genes, index=False)
+        genes = stack_tables({name: result.genes for name, result in results.items()})
+        genes.to_parquet(out.genes, index=False)
         status = [result.status for result in results.values()]
-        status_table(status).to_csv(out.status, sep="\t", index=False)
-        samples = stack({name: result.samples for name, result in results.items()})
-        samples.to_csv(out.samples, sep="\t", index=False)
+        write_tsv(status_table(status), out.status)
+        samples = stack_tables({name: result.samples for name, result in results.items()})
+        write_tsv(samples, out.samples)
         print("differential: " + "; ".join(f"{each['label']} {found_in(each)}" for each in status))

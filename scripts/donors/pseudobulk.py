@@ -9,18 +9,12 @@ log_cells and log_depth are natural logarithms of the number of cells and of the
 pct_counts_mt is the percent of its counts in mitochondrial genes. They can stand in a design.
 """
 
-from pathlib import Path
-
-import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from scipy import sparse
 
+from files import read_cell_types, read_shard, write_sums, write_tsv
 from job import InputError, Progress, job
-
-NOT_COVARIATES = ["sample", "donor", "pool", "pools", "cells", "shard"]  # the rest of load/samples.parquet is
 
 
 def name_sums(cells: pd.DataFrame, cell_types: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +63,7 @@ def sum_rows(counts: sparse.csr_matrix, rows: np.ndarray, size: int) -> sparse.c
 
 
 def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.csr_array, pd.DataFrame]:
-    """Sum over all shards, one of them in memory at a time; also the table of genes, which all shards share.
+    """Sum over all shards, one of them in memory at a time; also gene_id and symbol of the genes.
 
     rows: the sum of each kept cell, by cell name. Raises RuntimeError if a kept cell is in no shard, or genes
     differ between shards.
@@ -77,14 +71,12 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
     total, genes, found = sparse.csr_array((size, 0), dtype=np.int64), None, 0
     progress = Progress(len(rows), "cells summed")
     for path in shards:
-        with h5py.File(path) as file:
-            names = pd.Index(read_elem(file["obs"]).index.astype(str))
-            var = read_elem(file["var"])
-            row = rows.reindex(names).fillna(-1).to_numpy(dtype=np.int64)
-            part = sum_rows(read_elem(file["X"]), row, size)
+        shard = read_shard(path)
+        row = rows.reindex(shard.obs.index).fillna(-1).to_numpy(dtype=np.int64)
+        part = sum_rows(shard.counts, row, size)
         if genes is None:
-            genes, total = var, part
-        elif not genes.index.equals(var.index):
+            genes, total = shard.genes, part
+        elif not genes["gene_id"].equals(shard.genes["gene_id"]):
             raise RuntimeError(f"{path}: its genes are not those of {shards[0]}")
         else:
             total = total + part
@@ -96,19 +88,19 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
 
 
 def describe_sums(
-    sums: pd.DataFrame, counts: np.ndarray, samples: pd.DataFrame, *, min_cells: int
+    sums: pd.DataFrame, counts: np.ndarray, samples: pd.DataFrame, covariates: list[str], *, min_cells: int
 ) -> pd.DataFrame:
     """Columns of every sum: what it is, the sample's covariates, its size, and whether it takes part.
 
-    counts: (sums,) total counts of each sum; samples: load/samples.parquet. Index "<cell type id>::<sample>".
+    counts: (sums,) total counts of each sum; samples: load/samples.parquet with these covariates.
+    Index "<cell type id>::<sample>".
     Raises RuntimeError if the counts are not exactly those of the cells.
     """
     if not np.array_equal(counts, sums["expected_counts"]):
         worst = sums.loc[(counts != sums["expected_counts"].to_numpy()).argmax()]
         raise RuntimeError(f"sum of {worst['label']!r} in {worst['sample']!r} is not that of its cells")
     known = samples.assign(sample=samples["sample"].astype(str)).set_index("sample")
-    known = known[["donor", "pool", *(name for name in known if name not in NOT_COVARIATES)]]
-    table = sums[["cell_type", "label", "sample"]].join(known, on="sample")
+    table = sums[["cell_type", "label", "sample"]].join(known[["donor", "pool", *covariates]], on="sample")
     table["cells"] = sums["cells"].astype(np.int64)
     table["counts"] = counts
     table["log_cells"] = np.log(table["cells"])
@@ -131,9 +123,9 @@ def judge_cell_types(sums: pd.DataFrame, cell_types: pd.DataFrame, *, min_sample
     table["samples"] = table["id"].map(used.size()).fillna(0).astype(int)
     table["cells"] = table["id"].map(used["cells"].sum()).fillna(0).astype(int)
     enough = table["samples"] >= min_samples
-    table["tested"] = (cell_types["kept"] == "True") & enough
+    table["tested"] = cell_types["kept"] & enough
     table["reason"] = cell_types["reason"].where(
-        cell_types["kept"] != "True", enough.map({True: "", False: "too_few_samples"})
+        ~cell_types["kept"], enough.map({True: "", False: "too_few_samples"})
     )
     return table
 
@@ -159,14 +151,13 @@ if __name__ == "__main__":
             raise InputError(
                 "cells: none is kept; cells/attrition.tsv says why, relax filter, qc or doublets"
             )
-        types = pd.read_csv(files.cell_types, sep="\t", dtype=str, keep_default_na=False)
+        types = read_cell_types(files.cell_types)
         named = name_sums(cells, types)
         matrix, genes = sum_shards(list(files.shards), row_of_cells(cells, named), len(named))
         totals = np.asarray(matrix.sum(axis=1), dtype=np.int64)
-        obs = describe_sums(named, totals, pd.read_parquet(files.samples), min_cells=params.min_cells)
-        ad.AnnData(X=sparse.csr_matrix(matrix), obs=obs, var=genes).write_h5ad(
-            Path(out.sums), compression="lzf"
-        )
+        samples = pd.read_parquet(files.samples)
+        obs = describe_sums(named, totals, samples, params.covariates, min_cells=params.min_cells)
+        write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
-        judged.to_csv(out.cell_types, sep="\t", index=False)
+        write_tsv(judged, out.cell_types)
         print(summary(obs, judged))

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from donors._differential_figures import dispersions, pvalues, volcano
-from files import read_tested
+from files import read_tested, read_tsv, save_figure, write_tsv
 from job import job
 
 PATTERNS = ["shared", "opposite", "specific", "single", "none"]
@@ -156,7 +156,7 @@ def effect(contrast: dict) -> str:
 
 def read_status(paths: list[str]) -> dict[str, dict[str, str]]:
     """Status of each cell type's test, as text."""
-    tables = [pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False) for path in paths]
+    tables = list(map(read_tsv, paths))
     return {row["cell_type"]: row for table in tables for row in table.to_dict("records")}
 
 
@@ -168,7 +168,7 @@ if __name__ == "__main__":
         contrast, heatmap_genes = settings.pop("contrast"), settings.pop("heatmap_genes")
         genes = summarise(effects, **settings)
         effects.to_parquet(out.effects, index=False)
-        genes.to_csv(out.genes, sep="\t", index=False)
+        write_tsv(genes, out.genes)
         heatmap = draw(
             effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect(contrast)
         )
@@ -177,7 +177,7 @@ if __name__ == "__main__":
         figures = {out.heatmap: heatmap, out.volcano: volcano(tests)}
         figures |= {out.pvalues: pvalues(tests), out.dispersions: dispersions(tests)}
         for path, figure in figures.items():
-            figure.savefig(path, dpi=120, metadata={"Software": None})
+            save_figure(figure, path)
         counts = genes["pattern"].value_counts().reindex(PATTERNS, fill_value=0)
         print(
             f"synthesis: {len(effects):,} tests of {len(genes):,} genes; "

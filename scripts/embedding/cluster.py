@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, triu
 
-from files import read_graph
+from files import read_graph, write_tsv
 from job import announce, job
 
 
@@ -75,6 +75,6 @@ if __name__ == "__main__":
             "cells": len(index),
         }
         pd.DataFrame({"cell": index, "cluster": clusters}).to_parquet(out.clusters, index=False)
-        pd.DataFrame([row]).to_csv(out.agreement, sep="\t", index=False)
-        contingency(clusters, cell_types).to_csv(out.contingency, sep="\t", index=False)
+        write_tsv(pd.DataFrame([row]), out.agreement)
+        write_tsv(contingency(clusters, cell_types), out.contingency)
         print("cluster: {clusters} clusters of {cells:,} cells, ARI {ari:.3f}, NMI {nmi:.3f}".format(**row))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedding._compiled import compilations_kept
+from files import write_graph, write_tsv
 from job import InputError, announce, job
 
 EXACT_CELLS = (
@@ -142,10 +143,8 @@ if __name__ == "__main__":
             threads=snakemake.threads,
         )
         harmony.to_parquet(out.harmony, index=False)
-        ad.AnnData(
-            obs=graph.obs, obsp=dict(graph.obsp), uns={"neighbors": graph.uns["neighbors"]}
-        ).write_h5ad(out.neighbors)
-        status.to_csv(out.status, sep="\t", index=False)
+        write_graph(out.neighbors, graph)
+        write_tsv(status, out.status)
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
         )

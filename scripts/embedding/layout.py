@@ -17,12 +17,10 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from embedding._compiled import compilations_kept
-from files import read_graph
+from files import colours, read_graph, save_figure, write_tsv
 from job import INTERVAL_S, job
 
 SPECTRAL_CELLS = 100_000
-# Okabe & Ito 2008, told apart with any colour vision; further types get darker and lighter ones
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
 
 
 def lay_out(
@@ -82,13 +80,13 @@ def draw(umap: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()
     number = labels.map({label: i for i, label in enumerate(types)}).to_numpy()
-    colours = np.array([colour(i) for i in range(len(types))])
+    of_type = colours(len(types))
     order = np.random.default_rng(0).permutation(len(umap))  # no type lies on top of the others
     points = umap[["UMAP1", "UMAP2"]].to_numpy()
     size = np.clip(30_000 / len(umap), 0.2, 12)
-    axes.scatter(*points[order].T, s=size, c=colours[number[order]], linewidths=0, rasterized=True)
+    axes.scatter(*points[order].T, s=size, c=of_type[number[order]], linewidths=0, rasterized=True)
     for i, label in enumerate(types):
-        axes.scatter([], [], s=30, color=colours[i], label=f"{i + 1}  {label} ({counts[label]:,})")
+        axes.scatter([], [], s=30, color=of_type[i], label=f"{i + 1}  {label} ({counts[label]:,})")
         place = np.median(points[number == i], axis=0)
         halo = [withStroke(linewidth=2.5, foreground="white")]
         axes.annotate(str(i + 1), place, ha="center", va="center", weight="bold", path_effects=halo)
@@ -99,13 +97,6 @@ def draw(umap: pd.DataFrame) -> Figure:
     return figure
 
 
-def colour(i: int) -> tuple[float, float, float]:
-    """Colour of the i-th type: the palette, then darker, then lighter ones, and again."""
-    base = np.array([int(COLOURS[i % len(COLOURS)][k : k + 2], 16) / 255 for k in (1, 3, 5)])
-    shade = i // len(COLOURS) % 3
-    return tuple([base, base * 0.55, base * 0.5 + 0.5][shade])
-
-
 if __name__ == "__main__":
     with job(snakemake) as out:
         index, connectivities = read_graph(snakemake.input.neighbors)
@@ -114,7 +105,7 @@ if __name__ == "__main__":
         points, start = lay_out(connectivities, harmony.to_numpy(), **snakemake.params)
         umap = pd.DataFrame({"cell": index, "UMAP1": points[:, 0], "UMAP2": points[:, 1]})
         umap.to_parquet(out.umap, index=False)
-        pd.DataFrame([{"cells": len(index), "start": start}]).to_csv(out.status, sep="\t", index=False)
+        write_tsv(pd.DataFrame([{"cells": len(index), "start": start}]), out.status)
         figure = draw(umap.merge(cells, on="cell", validate="one_to_one"))
-        figure.savefig(out.figure, dpi=120, metadata={"Software": None})
+        save_figure(figure, out.figure)
         print(f"layout: {len(index):,} cells from the graph's {start}")

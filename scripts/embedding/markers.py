@@ -10,39 +10,28 @@ tested and has one row, of rank 0, with the reason too_few_cells or too_few_othe
 
 from collections.abc import Iterable, Iterator
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from scipy import stats
 
+from files import read_genes, read_kept
 from job import job, track_progress
-
-BLOCK = 4096  # cells held at a time
 
 
 def log_normalised(
     shards: list[str], clustered: pd.Index, target_sum: float
-) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+) -> Iterator[tuple[np.ndarray, sp.csr_array]]:
     """Values of the clustered cells in blocks of cells, shard after shard.
 
     Yields (positions in `clustered`, (cells, genes) float64).
     Raises ValueError if a clustered cell is in no shard or in two.
     """
-    found = np.zeros(len(clustered), dtype=int)
-    for path in shards:
-        shard = ad.read_h5ad(path, backed="r")
-        positions = clustered.get_indexer(shard.obs_names)
-        for start in range(0, shard.n_obs, BLOCK):
-            block = positions[start : start + BLOCK]
-            found[block[block >= 0]] += 1
-            values = shard.X[start : start + BLOCK][block >= 0].astype(np.float64)
-            scale = target_sum / np.asarray(values.sum(axis=1)).ravel()
-            values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
-            yield block[block >= 0], values
-        shard.file.close()
-    if (found != 1).any():
-        raise ValueError(f"{(found != 1).sum()} of {len(found)} clustered cells are not in exactly one shard")
+    for positions, counts in read_kept(shards, clustered):
+        values = counts.astype(np.float64)
+        scale = target_sum / values.sum(axis=1)
+        values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
+        yield positions, values
 
 
 def accumulate(
@@ -121,9 +110,7 @@ if __name__ == "__main__":
         tables = [pd.read_parquet(path).set_index("cell") for path in snakemake.input.clusters]
         cells = tables[0].index
         partitions = [table.loc[cells, "cluster"].astype(int).to_numpy() for table in tables]
-        first = ad.read_h5ad(shards[0], backed="r")
-        genes = first.var["symbol"].astype(str).rename_axis("gene_id").reset_index()
-        first.file.close()
+        genes = read_genes(shards[0])
         blocks = log_normalised(shards, cells, settings.target_sum)
         blocks = track_progress(blocks, len(cells), "cells", lambda block: len(block[0]))
         totals, found = accumulate(blocks, partitions, len(genes)), []

@@ -14,55 +14,27 @@ and cells are in the order of cells.parquet: the number of shards changes nothin
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from skmisc.loess import loess
 
+from files import read_genes, read_kept, write_tsv
 from job import InputError, Progress, announce, job
 
-BLOCK = 4096  # cells held at a time: 100 MB of dense float64 at 3,000 variable genes
 ALL_CELLS = "(all cells)"
 
 Blocks = Iterable[tuple[np.ndarray, sp.csr_matrix]]
 
 
-def kept_counts(shards: list[str], kept: pd.Index) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
-    """Counts of the kept cells in blocks of cells, shard after shard.
-
-    kept: ids of kept cells. Yields (positions in `kept`, (cells, genes) counts).
-    Raises ValueError if a kept cell is in no shard or in two.
-    """
-    found = np.zeros(len(kept), dtype=int)
-    for path in shards:
-        shard = ad.read_h5ad(path, backed="r")
-        positions = kept.get_indexer(shard.obs_names)
-        for start in range(0, shard.n_obs, BLOCK):
-            block = positions[start : start + BLOCK]
-            found[block[block >= 0]] += 1
-            if (block >= 0).any():
-                yield block[block >= 0], shard.X[start : start + BLOCK][block >= 0]
-        shard.file.close()
-    if (found != 1).any():
-        raise ValueError(f"{(found != 1).sum()} of {len(kept)} kept cells are not in exactly one shard")
-
-
-def counted(progress: Progress, shards: list[str], kept: pd.Index) -> Blocks:
-    """The blocks of kept_counts, whose cells are counted when the next block is asked for."""
-    for block in kept_counts(shards, kept):
+def read_blocks(progress: Progress, shards: list[str], kept: pd.Index) -> Blocks:
+    """The blocks of read_kept; a block's cells are added to the progress when the next one is asked for."""
+    for block in read_kept(shards, kept):
         yield block
         progress.add(len(block[0]))
-
-
-def gene_table(shard: str) -> pd.DataFrame:
-    """gene_id and symbol of every gene, in the order of the counts' columns."""
-    genes = ad.read_h5ad(shard, backed="r")
-    genes.file.close()
-    return genes.var["symbol"].astype(str).rename_axis("gene_id").reset_index()
 
 
 def moments(
@@ -294,14 +266,14 @@ if __name__ == "__main__":
         if cells.empty:
             raise InputError("preprocess: no cell is kept; relax the limits of filter, qc or doublets")
         shards = snakemake.input.shards
-        genes = gene_table(shards[0])
+        genes = read_genes(shards[0])
         progress = Progress(3 * len(cells), "cells of three passes")
-        blocks = partial(counted, progress, shards, pd.Index(cells["cell"]))
+        blocks = partial(read_blocks, progress, shards, pd.Index(cells["cell"]))
         tables = preprocess(blocks, cells, genes, **snakemake.params)
         for name in ("genes", "pca", "loadings"):
             tables[name].to_parquet(getattr(out, name), index=False)
         for name in ("batches", "variance"):
-            tables[name].to_csv(getattr(out, name), sep="\t", index=False)
+            write_tsv(tables[name], getattr(out, name))
         share = tables["variance"]["variance_ratio"].sum()
         print(
             f"preprocess: {len(cells):,} cells, {len(tables['loadings']):,} variable genes voted by "

@@ -3,20 +3,43 @@
 Other parts import from here, not from the modules behind it.
 """
 
-from files._cell_types import CellType, read_tested, stack
-from files._graph import read_graph
-from files._shares import count, logit_shares
-from files._sums import obs_table, read_column, read_obs, read_types
+from files._cell_types import CellType, read_cell_types, read_tested, stack_tables
+from files._columns import RESERVED_COLUMNS, SAMPLE_COLUMNS
+from files._figures import PALETTE, colour, colours, save_figure
+from files._graph import read_graph, write_graph
+from files._h5ad import RowAppender, count_rows, count_values, create_h5ad
+from files._shards import Shard, read_genes, read_in_order, read_kept, read_shard
+from files._shares import count_cells, logit_shares
+from files._sums import read_obs, read_types, write_sums
+from files._tsv import read_tsv, write_tsv
 
 __all__ = [
+    "PALETTE",
+    "RESERVED_COLUMNS",
+    "SAMPLE_COLUMNS",
     "CellType",
-    "count",
+    "RowAppender",
+    "Shard",
+    "colour",
+    "colours",
+    "count_cells",
+    "count_rows",
+    "count_values",
+    "create_h5ad",
     "logit_shares",
-    "obs_table",
-    "read_column",
+    "read_cell_types",
+    "read_genes",
     "read_graph",
+    "read_in_order",
+    "read_kept",
     "read_obs",
+    "read_shard",
     "read_tested",
+    "read_tsv",
     "read_types",
-    "stack",
+    "save_figure",
+    "stack_tables",
+    "write_graph",
+    "write_sums",
+    "write_tsv",
 ]

@@ -1,8 +1,13 @@
-"""Tables of the tested cell types: stacked into one file by the rule that tests them, read back per type."""
+"""The list of cell types, and tables of the tested ones: stacked into one file, read back per type.
+
+The list is filter/cell_types.tsv or pseudobulk/cell_types.tsv: id (in paths), label, kept or tested, reason.
+"""
 
 from typing import NamedTuple
 
 import pandas as pd
+
+from files._tsv import read_tsv
 
 
 class CellType(NamedTuple):
@@ -13,7 +18,13 @@ class CellType(NamedTuple):
     genes: pd.DataFrame
 
 
-def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def read_cell_types(path: str) -> pd.DataFrame:
+    """The list of cell types as text, but kept and tested, where they are there, as bool."""
+    types = read_tsv(path)
+    return types.assign(**{name: types[name] == "True" for name in ("kept", "tested") if name in types})
+
+
+def stack_tables(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The tables of cell types below each other, the id as column cell_type in front; dtypes stay.
 
     Tables without rows add nothing, not even types of columns.
@@ -24,12 +35,12 @@ def stack(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def read_tested(cell_types: str, tables: list[str], columns: list[str] | None = None) -> list[CellType]:
-    """What the cell types that pseudobulk/cell_types.tsv has tested have in the tables, in its order.
+    """The genes of each tested cell type of pseudobulk/cell_types.tsv, in its order.
 
-    columns: those of the genes to read; all without.
+    tables: paths of stacked tables, each with a column cell_type. columns: those to read; all without.
     """
-    types = pd.read_csv(cell_types, sep="\t", dtype=str, keep_default_na=False)
-    types = types[types["tested"] == "True"]
+    types = read_cell_types(cell_types)
+    types = types[types["tested"]]
     wanted = ["cell_type", *columns] if columns else None
     parts = [pd.read_parquet(table, columns=wanted) for table in tables]
     genes = pd.concat(parts) if parts else pd.DataFrame(columns=["cell_type"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 
-def count(rows: pd.DataFrame) -> pd.DataFrame:
+def count_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Cells per sample and cell type, (samples, types) int; 0 where a sample has none.
 
     rows: sample, label and cells of the pseudobulk sums.

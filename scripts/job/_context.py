@@ -121,7 +121,7 @@ def _note(failures, snakemake, diagnosis, shown, *, attempt=None, retry=0):
     }
     try:
         failures.parent.mkdir(parents=True, exist_ok=True)
-        with open(failures, "a") as handle:
+        with open(failures, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(facts) + "\n")
     except OSError as error:
         _tell(f"failure not recorded: {error}")
@@ -190,7 +190,7 @@ def _output_to(log, *, append):
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with open(log, "a" if append else "w", buffering=1) as handle:
+    with open(log, "a" if append else "w", buffering=1, encoding="utf-8") as handle:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
         try:

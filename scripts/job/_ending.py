@@ -58,8 +58,10 @@ def gather_failures(results: Path, since: str, printed: str) -> list[dict]:
     noted.sort(key=lambda record: record["timestamp"])
     try:
         (results / "run").mkdir(parents=True, exist_ok=True)
-        (results / "run/failures.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in noted))
-        (results / "run/failures.txt").write_text(summarise_failures(noted))
+        (results / "run/failures.jsonl").write_text(
+            "".join(f"{json.dumps(record)}\n" for record in noted), encoding="utf-8"
+        )
+        (results / "run/failures.txt").write_text(summarise_failures(noted), encoding="utf-8")
     except OSError as error:  # the full disk that is among the failures, perhaps
         print(f"failures not written to {results / 'run'}: {error}", file=sys.stderr)
     return noted
@@ -73,7 +75,7 @@ def _job(path: Path, benchmarks: Path, suffix: str) -> str:
 def _killed(record: dict, states: dict[str, str], results: Path, job: str) -> dict:
     """The failure of a job whose record never went beyond `running`."""
     log = results / "logs" / f"{job}.log"
-    end = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+    end = log.read_text(errors="replace", encoding="utf-8")[-4000:] if log.exists() else ""
     state = states.get(record.get("slurm_job"), "")
     diagnosis = classify(state=state, text=end)
     if diagnosis.category == "unknown":

@@ -203,7 +203,7 @@ PATHS_AND_QUOTES = r"(?<!\w)(\.{0,2}|~)/[\w./+-]+|[\w.+-]+(/[\w.+-]+){2,}|'[^']*
 
 def read_failures(path: Path) -> list[dict]:
     """The failures noted in a file, one JSON a line; a line that a full disk cut off is left out."""
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace", encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 

@@ -34,7 +34,7 @@ class Findings(logging.Handler):
         logger.info(line)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.file, "a" if self.told else "w") as handle:
+            with open(self.file, "a" if self.told else "w", encoding="utf-8") as handle:
                 handle.write(f"{line}\n")
             self.told += 1
         except OSError as error:
@@ -44,7 +44,7 @@ class Findings(logging.Handler):
 def read(log: Path) -> str:
     """Text of a log; empty when it is not here, or not yet."""
     try:
-        return log.read_text(errors="replace")
+        return log.read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""
 

@@ -103,7 +103,7 @@ def beside_benchmark(log, suffix):
 def read_record(path):
     """A record that is there, as a dict; None when there is none or it is no JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -115,7 +115,7 @@ def _write(path, facts):
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".tmp-????????-{path.name}.part"):
             stale.unlink(missing_ok=True)
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -135,7 +135,7 @@ def _high_water():
     Not `ru_maxrss`: that survives exec, so a job would report the memory of Snakemake, which forked it.
     """
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
@@ -148,7 +148,7 @@ def _cpu():
 def _core_wait():
     """Seconds in which the main thread could have run but had no core; None where that is not told."""
     schedule = Path("/proc/self/schedstat")
-    return int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else None
+    return int(schedule.read_text(encoding="utf-8").split()[1]) / 1e9 if schedule.exists() else None
 
 
 def _io(counter):
@@ -160,12 +160,12 @@ def _io(counter):
 def oom_kills():
     """Processes that the kernel has killed for memory in this cgroup; 0 where the system does not tell."""
     groups = Path("/proc/self/cgroup")
-    lines = groups.read_text().splitlines() if groups.exists() else []
+    lines = groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []
     for _, controllers, group in (line.split(":", 2) for line in lines):
         file = {"": "memory.events", "memory": "memory/memory.oom_control"}.get(controllers)
         place = file and Path("/sys/fs/cgroup", *Path(file).parts[:-1], group.strip("/"), Path(file).name)
         if place and place.exists():
-            counts = dict(line.split() for line in place.read_text().splitlines())
+            counts = dict(line.split() for line in place.read_text(encoding="utf-8").splitlines())
             return int(counts.get("oom_kill", 0))
     return 0
 

@@ -15,7 +15,7 @@ ranking from raised to lowered: status `no_sign`.
 import numpy as np
 import pandas as pd
 
-from files import read_tested
+from files import read_tested, save_figure, write_tsv
 from job import job
 from pathways._dotplot import dotplot, message
 from pathways._gene_sets import (
@@ -274,10 +274,8 @@ if __name__ == "__main__":
             lambda genes: gsea(genes, collections, threads=snakemake.threads, **settings),
         )
         terms.to_parquet(out.terms, index=False)
-        status.to_csv(out.status, sep="\t", index=False)
-        figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]).savefig(
-            out.figure, dpi=120, metadata={"Software": None}
-        )
+        write_tsv(status, out.status)
+        save_figure(figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure)
         for row in status.itertuples():
             print(
                 f"gsea: {row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "

@@ -12,7 +12,7 @@ its unit; a contrast that tests several coefficients at once has neither, its ge
 import numpy as np
 import pandas as pd
 
-from files import read_tested
+from files import read_tested, save_figure, write_tsv
 from job import job
 from pathways._dotplot import dotplot, message
 from pathways._gene_sets import (
@@ -192,10 +192,8 @@ if __name__ == "__main__":
             tested, lambda genes: overrepresentation(genes, collections, **settings)
         )
         terms.to_parquet(out.terms, index=False)
-        status.to_csv(out.status, sep="\t", index=False)
-        figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]).savefig(
-            out.figure, dpi=120, metadata={"Software": None}
-        )
+        write_tsv(status, out.status)
+        save_figure(figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure)
         for row in status.itertuples():
             print(
                 f"overrepresentation: {row.label}, {row.collection} {row.direction}: {row.list_size:,} of "

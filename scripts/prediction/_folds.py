@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from files import read_cell_types
 from job import InputError
 
 
@@ -98,8 +99,8 @@ def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int
 
 def read_tested_types(path: str) -> list[str]:
     """Ids of the tested cell types of pseudobulk/cell_types.tsv; InputError if there are none."""
-    types = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    tested = types.loc[types["tested"] == "True", "id"].tolist()
+    types = read_cell_types(path)
+    tested = types.loc[types["tested"], "id"].tolist()
     if not tested:
         raise InputError(f"ridge.target: no cell type is tested, {path} says why; set ridge.target to null")
     return tested

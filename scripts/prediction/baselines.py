@@ -12,7 +12,7 @@ RidgeCV): a baseline with many columns must not look weak because it overfits.
 import numpy as np
 import pandas as pd
 
-from files import count, logit_shares, read_obs, stack
+from files import count_cells, logit_shares, read_obs, stack_tables, write_tsv
 from job import job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, read_tested_types
 
@@ -105,16 +105,16 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         rows = read_obs(snakemake.input.sums)
         tested = read_tested_types(snakemake.input.cell_types)
-        shares, settings = logit_shares(count(rows)), dict(snakemake.params.items())
+        shares, settings = logit_shares(count_cells(rows)), dict(snakemake.params.items())
         results = [
             baselines(rows[rows["cell_type"] == name], shares, **settings)
             for name in track_progress(tested, len(tested), "cell types")
         ]
         predictions, features = (
-            stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
+            stack_tables(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
         )
         predictions[PREDICTIONS].to_parquet(out.predictions, index=False)
-        features[FEATURES].to_csv(out.features, sep="\t", index=False)
+        write_tsv(features[FEATURES], out.features)
         constant = features[features["constant"].astype(bool)]
         for row in constant.itertuples():
             print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant, without effect")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from files import read_types, stack
+from files import read_types, stack_tables, write_tsv
 from job import job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 
@@ -221,11 +221,12 @@ if __name__ == "__main__":
         settings = dict(snakemake.params.items())
         types = track_progress(read_types(snakemake.input.sums, tested), len(tested), "cell types")
         results = [ridge(*sums, **settings) for sums in types]
-        tables = [stack(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)]
-        predictions, inner, status, table, null = tables
+        predictions, inner, status, table, null = (
+            stack_tables(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
+        )
         predictions.to_parquet(out.predictions, index=False)
-        inner.to_csv(out.inner, sep="\t", index=False)
-        status.to_csv(out.status, sep="\t", index=False)
+        write_tsv(inner, out.inner)
+        write_tsv(status, out.status)
         table.to_parquet(out.coefficients, index=False)
         null.to_parquet(out.null, index=False)
         done = (status["status"] == "predicted").sum()

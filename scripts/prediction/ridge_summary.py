@@ -14,6 +14,7 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 
+from files import read_cell_types, read_tsv, save_figure, write_tsv
 from job import job, track_progress
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction._scores import SCORES, arrange, compare, correct_gaps, resample, score, with_interval
@@ -32,7 +33,7 @@ INTERCEPT = "(intercept)"  # as ridge names it
 GAPS = ["cell_type", "sample", "donor", "observed", "predicted", "gap", "expected", "corrected_gap"]
 
 
-def stack(tables: list[pd.DataFrame], alphas: list[float]) -> pd.DataFrame:
+def stack_alphas(tables: list[pd.DataFrame], alphas: list[float]) -> pd.DataFrame:
     """Tables of the single alphas as one, with a column alpha in front, by ascending alpha.
 
     Raises ValueError if their keys (cell_type, repeat, fold, ...) differ: the folds must be the same.
@@ -196,22 +197,21 @@ def final_models(
 
 def read_tables(paths: list[str], numbers: dict[str, type]) -> list[pd.DataFrame]:
     """TSV tables, all columns text but the named ones."""
-    read = {"sep": "\t", "dtype": str, "keep_default_na": False}
-    return [pd.read_csv(path, **read).astype(numbers) for path in paths]
+    return [read_tsv(path).astype(numbers) for path in paths]
 
 
 def read_sweep(files) -> dict[str, pd.DataFrame]:
     """The tables that the jobs of all alphas wrote, each stacked, by name."""
     read = {"alpha": float, "samples": int, "donors": int}
     status = pd.concat(read_tables(files.status, read), ignore_index=True)
-    labels = read_tables([files.cell_types], {})[0].set_index("id")["label"]
+    labels = read_cell_types(files.cell_types).set_index("id")["label"]
     alphas = status["alpha"].drop_duplicates().tolist()
     inner = read_tables(files.inner, {"repeat": int, "fold": int, "inner_mse": float})
     tables = {
         name: [pd.read_parquet(path) for path in getattr(files, name)]
         for name in ("predictions", "null", "coefficients")
     }
-    stacked = {name: stack(each, alphas) for name, each in {**tables, "inner": inner}.items()}
+    stacked = {name: stack_alphas(each, alphas) for name, each in {**tables, "inner": inner}.items()}
     return {"status": status.assign(label=status["cell_type"].map(labels)), **stacked}
 
 
@@ -250,9 +250,9 @@ if __name__ == "__main__":
         pooled.to_parquet(out.predictions, index=False)
         tables = {"summary": summary, "scores": scores, "null": null, "gaps": gaps, "models": models}
         for name, table in tables.items():
-            table.to_csv(getattr(out, name), sep="\t", index=False)
-        with open(out.description, "w") as file:
+            write_tsv(table, getattr(out, name))
+        with open(out.description, "w", encoding="utf-8") as file:
             file.write(json.dumps(description, indent=1) + "\n")
-        draw_alphas(summary, scores).savefig(out.alphas, dpi=120, metadata={"Software": None})
-        draw_predictions(summary, gaps).savefig(out.figure, dpi=120, metadata={"Software": None})
+        save_figure(draw_alphas(summary, scores), out.alphas)
+        save_figure(draw_predictions(summary, gaps), out.figure)
         report(summary)

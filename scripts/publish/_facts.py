@@ -129,7 +129,7 @@ def check_counts(root: Path, tables: dict) -> list[str]:
             faults.append(f"{what}: {left:.0f} and {right:.0f} counts")
 
     cells, sums = tables["cells.parquet"], tables["sums.h5ad"]
-    loaded = json.loads((root / "cohort.json").read_text())["counts"]["usable"]
+    loaded = json.loads((root / "cohort.json").read_text(encoding="utf-8"))["counts"]["usable"]
     equal("cohort.json and genes.parquet", loaded, tables["genes.parquet"]["counts"].sum())
     equal("cohort.json and cells.parquet", loaded, cells["total_counts"].sum())
     kept = cells[cells["kept"]]
@@ -206,7 +206,7 @@ def check_provenance(provenance: dict, manifest: dict, contract: dict) -> list[s
 def check_facts(root: Path, manifest: dict, contract: dict, tables: dict) -> list[str]:
     """Facts across files, once each of them is what the contract says."""
     kinds = {entry["path"]: entry["schema"] for entry in manifest["files"]}
-    provenance = json.loads((root / "provenance.json").read_text())
+    provenance = json.loads((root / "provenance.json").read_text(encoding="utf-8"))
     types = tables["cell_types.tsv"]
     config = provenance["config"]
     wanted = expected(contract, config, types.loc[types["tested"] == "True", "id"].tolist())

@@ -79,7 +79,10 @@ def current(publish: Path) -> str | None:
 def by_time(publish: Path) -> list[str]:
     """All releases, the one published last in front."""
     folders = [path for path in (publish / RELEASES).iterdir() if not path.name.startswith(".")]
-    times = {path.name: json.loads((path / "run.json").read_text())["published_at"] for path in folders}
+    times = {
+        path.name: json.loads((path / "run.json").read_text(encoding="utf-8"))["published_at"]
+        for path in folders
+    }
     return sorted(times, key=lambda name: (times[name], name), reverse=True)
 
 

@@ -28,6 +28,6 @@ def describe(*, config: dict, **facts: object) -> dict:
 if __name__ == "__main__":
     with job(snakemake) as out:
         facts = describe(**{name: value for name, value in snakemake.params.items() if name})
-        with open(out.provenance, "w") as file:
+        with open(out.provenance, "w", encoding="utf-8") as file:
             file.write(json.dumps(facts, indent=1, sort_keys=True) + "\n")
         print(f"provenance: version {facts['workflow_version']}, commit {facts['commit']}")

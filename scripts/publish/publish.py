@@ -15,24 +15,23 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from files import count_rows, read_in_order, read_tsv, write_tsv
 from job import InputError, job
-from publish._cohort_file import counts_in_order, describe_cells, in_order, index_type, names_of, write_cohort
+from publish._cohort_file import describe_cells, in_order, index_type, write_cohort
 from publish._release import RELEASES, current, faults, point, prune, settle, staging
 from verify import release_id
 
-TEXT = {"sep": "\t", "dtype": str, "keep_default_na": False}
 EMBEDDINGS = {"X_pca": "pca", "X_harmony": "harmony", "X_umap": "umap"}
 
 
 def join(parts: list[str], target: Path) -> None:
     """Write the parts of a table below each other, text as it is."""
     if target.suffix == ".tsv":
-        pd.concat(pd.read_csv(part, **TEXT) for part in parts).to_csv(target, sep="\t", index=False)
+        write_tsv(pd.concat(map(read_tsv, parts)), target)
     else:
         pd.concat(map(pd.read_parquet, parts), ignore_index=True).to_parquet(target, index=False)
 
@@ -54,12 +53,12 @@ def gather(files: list[dict], sources: list[str], folder: Path) -> None:
             join(parts, target)
 
 
-def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Path) -> None:
-    """Write cohort.h5ad. paths: the named inputs of the rule."""
+def assemble(paths: object, params: object, target: Path) -> None:
+    """Write cohort.h5ad. paths, params: named inputs and params of the rule."""
     cells = pd.read_parquet(paths.cells)
     samples = pd.read_csv(paths.samples, sep="\t", dtype={"sample": str, "donor": str})
-    clusters = dict(zip(resolutions, map(pd.read_parquet, paths.clusters), strict=True))
-    obs = describe_cells(cells, samples, clusters)
+    clusters = dict(zip(params.resolutions, map(pd.read_parquet, paths.clusters), strict=True))
+    obs = describe_cells(cells, samples, params.covariates, clusters)
     tables = ((key, pd.read_parquet(getattr(paths, name))) for key, name in EMBEDDINGS.items())
     obsm = ((key, in_order(table, obs.index).to_numpy(dtype=np.float32)) for key, table in tables)
     genes = pd.read_parquet(paths.genes)
@@ -67,7 +66,7 @@ def assemble(paths: object, resolutions: list[str], *, counts: bool, target: Pat
     var = var.set_axis(pd.Index(genes["gene_id"].astype(object), name=None))
     columns = cells[["cell", "shard", "kept"]]
     shards = list(paths.shards)
-    blocks = counts_in_order(shards, columns) if counts else None
+    blocks = read_in_order(shards, columns) if params.counts else None
     write_cohort(str(target), obs, var, obsm, blocks, index_type(shards))
 
 
@@ -82,10 +81,9 @@ def rows(path: Path) -> int | None:
     if path.suffix == ".parquet":
         return pq.read_metadata(path).num_rows
     if path.suffix == ".tsv":
-        return len(pd.read_csv(path, **TEXT))
+        return len(read_tsv(path))
     if path.suffix == ".h5ad":
-        with h5py.File(path) as file:
-            return len(names_of(file))
+        return count_rows(path)
     return None
 
 
@@ -106,7 +104,7 @@ def list_files(folder: Path, kinds: dict[str, str]) -> list[dict]:
 
 def write_json(path: Path, content: dict) -> None:
     """Indented JSON with sorted keys."""
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def describe_inputs(paths: list[str]) -> list[dict]:
@@ -127,8 +125,8 @@ def describe_run() -> dict:
 def build(folder: Path, paths: object, params: object) -> str:
     """Fill an empty folder with a release and return its id."""
     gather(params.files, list(paths.files), folder)
-    assemble(paths, params.resolutions, counts=params.counts, target=folder / "cohort.h5ad")
-    provenance = json.loads(Path(paths.provenance).read_text())
+    assemble(paths, params, folder / "cohort.h5ad")
+    provenance = json.loads(Path(paths.provenance).read_text(encoding="utf-8"))
     inputs = {"cohort": describe_inputs(paths.cohort), "gene_sets": describe_inputs(paths.gene_sets)}
     write_json(folder / "provenance.json", provenance | {"inputs": inputs})
     write_json(folder / "run.json", describe_run())

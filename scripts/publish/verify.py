@@ -84,7 +84,7 @@ def verify(folder: Path, release: str | None = None) -> list[str]:
     if not (root / MANIFEST).is_file() or (root / MANIFEST).is_symlink():
         return [f"{folder}: has no {MANIFEST}; name the folder of a release"]
     try:
-        manifest = json.loads((root / MANIFEST).read_text())
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         files, volatile = manifest["files"], manifest["volatile"]
         paths = [entry["path"] for entry in files]
         own = release_id(files, volatile)
@@ -101,7 +101,7 @@ def verify(folder: Path, release: str | None = None) -> list[str]:
     faults += [f"{name}: is not in {MANIFEST}" for name in NEEDED if name not in paths]
     if faults:
         return faults
-    contract = json.loads((root / "contract.json").read_text())
+    contract = json.loads((root / "contract.json").read_text(encoding="utf-8"))
     faults, tables = check_contents(root, files, contract)
     return faults or check_facts(root, manifest, contract, tables)
 
@@ -116,5 +116,5 @@ if __name__ == "__main__":
         print(f"error: {line}", file=sys.stderr)
     if found:
         sys.exit(1)
-    said = json.loads((given.folder / MANIFEST).read_text())
+    said = json.loads((given.folder / MANIFEST).read_text(encoding="utf-8"))
     print(f"{given.folder}: release {said['release']}, {len(said['files'])} files, all as the contract says")

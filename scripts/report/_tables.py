@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from files import read_tsv
+
 DIGITS = 4  # significant digits of a number in the page
 
 
@@ -24,13 +26,13 @@ def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame |
     columns: name -> specification with `type`; covariates: name -> numeric, stage or categorical.
     """
     if path.endswith(".json"):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return json.load(file)
     if path.endswith(".h5ad"):
         return path
     if path.endswith(".parquet"):
         return pd.read_parquet(path)
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = read_tsv(path)
     for name in table:
         kind = columns.get(name, {}).get("type", "").rstrip("?")
         if kind in ("number", "integer") or (name not in columns and is_number(name, covariates)):

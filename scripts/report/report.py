@@ -195,7 +195,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
     paths, params: the named inputs and params of the rule; benchmarks: the folder of cost records.
     """
     tables = read_all(params.files, list(paths.files), params.contract, params.covariates)
-    provenance = json.loads(Path(paths.provenance).read_text())
+    provenance = json.loads(Path(paths.provenance).read_text(encoding="utf-8"))
     blocks, cells = cell_blocks(tables, paths, params)
     mapped, pictures, agreement = map_blocks(tables, paths, params)
     genes, contrasts = gene_blocks(tables, params)
@@ -230,8 +230,8 @@ def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
     from plotly.offline import get_plotlyjs
 
     plotly = get_plotlyjs()
-    tables = (folder / "vendor/dataTables.min.js").read_text()
-    script = "\n".join((folder / name).read_text() for name in SCRIPTS)
+    tables = (folder / "vendor/dataTables.min.js").read_text(encoding="utf-8")
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -244,7 +244,7 @@ def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
     page = environment.get_template("page.html.j2")
     return page.render(
         blocks=blocks | {"plotly": squeeze(plotly.encode())},
-        style=(folder / "style.css").read_text(),
+        style=(folder / "style.css").read_text(encoding="utf-8"),
         scripts=[tables, script],
         policy=" ".join(f"'{digest(text)}'" for text in (plotly, tables, script)),
         **words,
@@ -256,6 +256,6 @@ if __name__ == "__main__":
         benchmarks = beside_benchmark(Path(snakemake.log[0]), ".tsv").parent
         blocks, words = gather(snakemake.input, snakemake.params, benchmarks)
         page = render(Path(snakemake.scriptdir) / "page", blocks, words)
-        Path(out.page).write_text(page)
+        Path(out.page).write_text(page, encoding="utf-8")
         largest = max(blocks, key=lambda name: len(blocks[name]))
         print(f"report: {len(page) / 1e6:.1f} MB, {len(blocks)} blocks, largest {largest}")

@@ -19,6 +19,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from files import save_figure, write_tsv
 from job import job
 
 COLUMNS = ["variant", "changes", "note", "measure", "contrast", "label", "resolution", "n", "base", "other"]
@@ -230,8 +231,8 @@ if __name__ == "__main__":
         paths = snakemake.input.tables
         tables = {tuple(key): read(key[1], path) for key, path in zip(keys, paths, strict=True)}
         table = stability(tables, variants, **settings)
-        table.to_csv(out.table, sep="\t", index=False)
-        figure(table, settings["top"]).savefig(out.figure, dpi=120, metadata={"Software": None})
+        write_tsv(table, out.table)
+        save_figure(figure(table, settings["top"]), out.figure)
         for name, rows in table.groupby("variant", sort=False):
             medians = rows.groupby("measure", sort=False)["value"].median()
             print(f"stability: {name}: medians", ", ".join(f"{k} {v:.3f}" for k, v in medians.items()))

@@ -238,7 +238,9 @@ def write_small(results: Path) -> tuple[SimpleNamespace, SimpleNamespace]:
         gene_sets=[str(results / "sets.gmt")],
         **{name: str(results / path) for name, path in named.items()},
     )
-    return paths, SimpleNamespace(files=files, resolutions=["0.5"], contract=CONTRACT, counts=True, keep=2)
+    return paths, SimpleNamespace(
+        files=files, resolutions=["0.5"], covariates=["age"], contract=CONTRACT, counts=True, keep=2
+    )
 
 
 @pytest.fixture

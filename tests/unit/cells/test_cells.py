@@ -94,7 +94,10 @@ def test_labels_may_be_categories():
     pd.testing.assert_frame_equal(
         joined(loaded=categorical(LOADED)), joined(), check_dtype=False, check_categorical=False
     )
-    levels, plain = (cells_step.levels(cells, SAMPLES, STRATA) for cells in (categorical(joined()), joined()))
+    levels, plain = (
+        cells_step.levels(cells, SAMPLES, STRATA, ["age", "sex"])
+        for cells in (categorical(joined()), joined())
+    )
     assert {name: list(level) for name, level in levels.items()} == {
         name: list(level) for name, level in plain.items()
     }
@@ -167,7 +170,7 @@ STRATA = [{"column": "cell_type"}, {"column": "age", "breaks": [45, 30]}, {"colu
 
 
 def test_levels_of_labels_bins_and_covariates():
-    levels = cells_step.levels(joined(), SAMPLES, STRATA)
+    levels = cells_step.levels(joined(), SAMPLES, STRATA, ["age", "sex"])
     assert {name: list(level) for name, level in levels.items()} == {
         "cell_type": ["T", "T", "T", "T", "B", "B", "T", ""],
         "age": ["<30", "", "<30", "30 to <45", "", "<30", "30 to <45", ""],
@@ -206,7 +209,7 @@ def test_bins_are_closed_on_the_left_and_in_the_order_of_numbers():
 )
 def test_strata_that_cannot_be(strata, message):
     with pytest.raises(InputError, match=message):
-        cells_step.levels(joined(), SAMPLES, strata)
+        cells_step.levels(joined(), SAMPLES, strata, ["age", "sex"])
 
 
 # attrition
@@ -219,7 +222,7 @@ def rows(table, stratum, level):
 
 def test_attrition_by_hand():
     cells = joined()
-    table = cells_step.attrition(cells, cells_step.levels(cells, SAMPLES, STRATA))
+    table = cells_step.attrition(cells, cells_step.levels(cells, SAMPLES, STRATA, ["age", "sex"]))
     assert table.columns.tolist() == [
         "step",
         "reason",

@@ -241,7 +241,8 @@ def test_sample_table_carries_the_covariates_and_nothing_else():
         }
     )
     totals = pd.Series({"NA": 3, "0012": 7})
-    table = filter_step.sample_table(loaded, totals, pd.Series({"NA": "few_cells_in_sample", "0012": ""}))
+    reason = pd.Series({"NA": "few_cells_in_sample", "0012": ""})
+    table = filter_step.sample_table(loaded, totals, reason, ["age", "sex"])
     assert table.columns.tolist() == ["sample", "donor", "cells", "kept", "reason", "age", "sex"]
     assert table["cells"].tolist() == [7, 3]
     assert table["kept"].tolist() == [True, False]

@@ -17,6 +17,7 @@ from scipy.io import mmwrite
 from scipy.sparse import coo_array, csc_matrix, csr_array, csr_matrix
 
 from cohort import _blocks, _counts, _shards, load
+from files import _h5ad
 from job import InputError
 
 CELLS, GENES = 60, 25
@@ -911,7 +912,7 @@ def test_shards_are_h5ad_that_older_readers_know(tmp_path):
 
 
 def test_index_pointers_are_wide_when_they_must_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(_shards, "INT32_MAX", 100)
+    monkeypatch.setattr(_h5ad, "INT32_MAX", 100)
     result = run(tmp_path, written(cohort(), tmp_path))
     with h5py.File(tmp_path / "00.h5ad") as file:
         assert file["X/indptr"].dtype == np.int64

@@ -8,7 +8,7 @@ from scipy import stats
 
 from donors.composition import describe_samples, draw, fit, moderate, present
 from donors.composition import test as compare
-from files._shares import count, logit_shares
+from files import count_cells, logit_shares
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def matrix():
 
 def test_absent_combinations_count_as_zero():
     rows = pd.DataFrame({"sample": ["a", "a", "b"], "label": ["T", "B", "T"], "cells": [3, 1, 5]})
-    assert count(rows).to_dict() == {"B": {"a": 1, "b": 0}, "T": {"a": 3, "b": 5}}
+    assert count_cells(rows).to_dict() == {"B": {"a": 1, "b": 0}, "T": {"a": 3, "b": 5}}
 
 
 def test_logit_of_shares_by_hand():
@@ -43,11 +43,11 @@ def test_a_type_that_no_sample_has_is_not_tested():
 
 def test_columns_of_a_sample_are_over_all_its_cells():
     rows = pd.DataFrame(
-        {"cell_type": ["t", "b"], "label": ["T", "B"], "sample": "a", "age": 40.0, "cells": [3, 1],
-         "counts": [100, 300], "log_cells": 0.0, "log_depth": 0.0, "pct_counts_mt": [4.0, 8.0],
+        {"cell_type": ["t", "b"], "label": ["T", "B"], "sample": "a", "donor": "d", "pool": "", "age": 40.0,
+         "cells": [3, 1], "counts": [100, 300], "log_cells": 0.0, "log_depth": 0.0, "pct_counts_mt": [4.0, 8.0],
          "used": True, "reason": ""}
     )  # fmt: skip
-    row = describe_samples(rows).loc["a"]
+    row = describe_samples(rows, ["age"]).loc["a"]
     assert row["log_cells"] == np.log(4)
     assert row["log_depth"] == np.log(400)
     assert row["pct_counts_mt"] == pytest.approx(7)

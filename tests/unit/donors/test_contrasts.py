@@ -14,7 +14,7 @@ TYPES = pd.DataFrame(
     {
         "id": ["b", "nk", "rare", "t"],
         "label": ["B", "NK", "rare", "T CD4+"],
-        "tested": ["True", "True", "False", "True"],
+        "tested": [True, True, False, True],
         "reason": ["", "", "few_cells_in_type", ""],
     }
 )
@@ -128,7 +128,7 @@ def test_the_model_without_a_term_spans_what_is_left(obs):
 
 
 def test_a_contrast_that_no_type_can_have_is_one_clear_line(obs):
-    tested = TYPES["tested"] == "True"
+    tested = TYPES["tested"]
     contrasts.check_any(judged(AGE, obs), tested)
     obs = obs.assign(bmi=2 * obs["age"])
     with pytest.raises(InputError) as error:

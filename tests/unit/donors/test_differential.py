@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from donors import _contrast, _design, _gene_filter, _shrink, differential
 from donors import _differential_figures as figures
-from files._cell_types import read_tested, stack
+from files import read_tested, stack_tables
 from job import InputError
 
 pytestmark = [
@@ -637,7 +637,7 @@ def test_leverage_by_hand():
 
 
 def test_the_parts_are_the_tested_types_in_their_order():
-    types = pd.DataFrame({"id": list("abcdef"), "tested": ["True", "False", "True", "True", "True", "True"]})
+    types = pd.DataFrame({"id": list("abcdef"), "tested": [True, False, True, True, True, True]})
     parts = [list(differential.part_of(types, part, cell_types_per_job=2)["id"]) for part in range(3)]
     assert parts == [["a", "c"], ["d", "e"], ["f"]]
     with pytest.raises(InputError, match=r"no part 03; 5 cell types are tested, 2 in a job"):
@@ -664,12 +664,12 @@ def test_types_are_stacked_without_a_change(tmp_path):
     obs = people()
     counts = counts_of(obs, np.zeros(24))
     full, empty = run(counts, obs, AGE).genes, run(counts, obs, AGE, min_count=10**9).genes
-    stacked = stack({"x": empty, "b": full, "a": full})
+    stacked = stack_tables({"x": empty, "b": full, "a": full})
     assert next(iter(stacked)) == "cell_type"
     assert list(dict.fromkeys(stacked["cell_type"])) == ["b", "a"]
     for name, part in stacked.groupby("cell_type"):
         pd.testing.assert_frame_equal(part.drop(columns="cell_type").reset_index(drop=True), full, obj=name)
-    nothing = stack({"x": empty, "y": empty})
+    nothing = stack_tables({"x": empty, "y": empty})
     assert nothing.empty
     assert nothing.dtypes.equals(stacked.dtypes)
 
@@ -677,8 +677,8 @@ def test_types_are_stacked_without_a_change(tmp_path):
 def test_what_differential_wrote_is_read_by_cell_type(tmp_path):
     obs = people()
     full = run(counts_of(obs, np.zeros(24)), obs, AGE).genes
-    stack({"b": full, "x": full[:0]}).to_parquet(tmp_path / "00.parquet", index=False)
-    stack({"a": full[:7]}).to_parquet(tmp_path / "01.parquet", index=False)
+    stack_tables({"b": full, "x": full[:0]}).to_parquet(tmp_path / "00.parquet", index=False)
+    stack_tables({"a": full[:7]}).to_parquet(tmp_path / "01.parquet", index=False)
     types = pd.DataFrame({"id": ["b", "rare", "x", "a"], "label": ["B", "R", "X", "A"]})
     types["tested"] = ["True", "False", "True", "True"]
     types.to_csv(tmp_path / "types.tsv", sep="\t", index=False)

@@ -17,7 +17,7 @@ TYPES = pd.DataFrame(
     {
         "id": ["b", "rare", "t_cd4"],
         "label": ["B", "rare", "T CD4+"],
-        "kept": ["True", "False", "True"],
+        "kept": [True, False, True],
         "reason": ["", "few_cells_in_type", ""],
     }
 )
@@ -143,7 +143,7 @@ def test_columns_by_hand():
         }
     )
     sums = pseudobulk.name_sums(cells, TYPES)
-    obs = pseudobulk.describe_sums(sums, np.array([40, 5, 7]), SAMPLES, min_cells=2)
+    obs = pseudobulk.describe_sums(sums, np.array([40, 5, 7]), SAMPLES, ["age", "sex"], min_cells=2)
     assert list(obs.index) == ["b::s1", "b::s2", "t_cd4::s1"]
     assert obs["cells"].tolist() == [2, 1, 1]
     assert obs["pct_counts_mt"].tolist() == [20.0, 20.0, 0.0]  # (5 + 3) / 40, by counts
@@ -163,7 +163,7 @@ def test_sums_survive_the_file(tmp_path):
     samples = pd.DataFrame(
         {"sample": [f"s{i}" for i in range(5)], "donor": "d", "pool": "", "sex": ["F", None] * 2 + ["M"]}
     )
-    obs = pseudobulk.describe_sums(sums, total.sum(axis=1), samples, min_cells=1)
+    obs = pseudobulk.describe_sums(sums, total.sum(axis=1), samples, ["sex"], min_cells=1)
     ad.AnnData(X=sparse.csr_matrix(total), obs=obs).write_h5ad(tmp_path / "sums.h5ad")
     back = ad.read_h5ad(tmp_path / "sums.h5ad")
     assert back.X.dtype == np.int64
@@ -178,7 +178,7 @@ def test_a_sum_that_is_not_its_cells_counts_is_refused():
     wrong = sums["expected_counts"].to_numpy().copy()
     wrong[1] += 1
     with pytest.raises(RuntimeError, match="'B' in 's1' is not that of its cells"):
-        pseudobulk.describe_sums(sums, wrong, SAMPLES, min_cells=1)
+        pseudobulk.describe_sums(sums, wrong, SAMPLES, ["age", "sex"], min_cells=1)
 
 
 def test_a_kept_cell_that_no_shard_has_is_refused(tmp_path):

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from embedding import layout
 from embedding.dimred import link
-from embedding.layout import colour, draw, lay_out
+from embedding.layout import draw, lay_out
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings(
@@ -107,8 +107,3 @@ def test_figure_has_the_same_bytes_twice():
         images.append(io.BytesIO())
         draw(drawn(29)).savefig(images[-1], format="png", dpi=60, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()
-
-
-def test_first_two_dozen_types_have_colours_of_their_own():
-    assert len({colour(i) for i in range(24)}) == 24
-    assert all(0 <= value <= 1 for i in range(60) for value in colour(i))

@@ -1,5 +1,7 @@
 """Markers: equal to scanpy's t-test, whatever the shards; clusters that cannot be tested say so."""
 
+from functools import partial
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import scipy.sparse as sp
 from scipy.stats import ttest_ind
 
 from embedding.markers import accumulate, compare, log_normalised, rank
+from files import read_kept
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings(
@@ -104,7 +107,8 @@ def test_planted_markers_lead(tmp_path, counts, clusters):
 
 def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, clusters, monkeypatch):
     one = totals(tmp_path, counts, clusters, 1)
-    monkeypatch.setattr("embedding.markers.BLOCK", 7)  # some hold no clustered cell
+    blocks = partial(read_kept, block=7)  # some hold no clustered cell
+    monkeypatch.setattr("embedding.markers.read_kept", blocks)
     three = totals(tmp_path, counts, clusters, 3)
     for a, b in zip(one, three, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
@@ -158,5 +162,5 @@ def test_clusters_that_cannot_be_tested_say_why(tmp_path, counts):
 def test_a_clustered_cell_that_no_shard_holds(tmp_path, counts):
     shards = write_shards(tmp_path, counts, 3)
     cells = pd.Index([f"c{i}" for i in range(N_CELLS)])
-    with pytest.raises(ValueError, match="100 of 300 clustered cells are not in exactly one shard"):
+    with pytest.raises(ValueError, match="100 of 300 cells are not in exactly one shard"):
         list(log_normalised(shards[1:], cells, 1e4))

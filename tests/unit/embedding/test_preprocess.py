@@ -11,8 +11,6 @@ import yaml
 
 from embedding.preprocess import (
     fitted_deviation,
-    gene_table,
-    kept_counts,
     log_normalised,
     nuisance_kind,
     pca,
@@ -20,6 +18,7 @@ from embedding.preprocess import (
     variable_genes,
     vote,
 )
+from files import read_genes, read_kept
 from job import InputError
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
@@ -68,7 +67,7 @@ def genes():
 
 
 def blocks_of(counts, size=250):
-    """What kept_counts yields, from memory and in another order."""
+    """What read_kept yields, from memory and in another order."""
     order = np.random.default_rng(1).permutation(counts.shape[0])
     return lambda: ((order[i : i + size], counts[order[i : i + size]]) for i in range(0, len(order), size))
 
@@ -314,14 +313,13 @@ def write_shards(folder, counts, cells, genes, n):
     return paths
 
 
-def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, cells, genes, monkeypatch):
+def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, cells, genes):
     kept = cells[np.arange(N_CELLS) % 50 != 0]
     tables = []
     for n, block in [(1, 4096), (3, 1)]:  # in blocks of 1 some hold no kept cell
-        monkeypatch.setattr("embedding.preprocess.BLOCK", block)
         shards = write_shards(tmp_path, counts, cells, genes, n)
-        pd.testing.assert_frame_equal(gene_table(shards[0]), genes, check_dtype=False)
-        blocks = partial(kept_counts, shards, pd.Index(kept["cell"]))
+        pd.testing.assert_frame_equal(read_genes(shards[0]), genes)
+        blocks = partial(read_kept, shards, pd.Index(kept["cell"]), block=block)
         tables.append(preprocess(blocks, kept, genes, **SETTINGS))
     one, three = tables
     for exact in ("genes", "batches"):
@@ -341,5 +339,5 @@ def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, ce
 
 def test_a_kept_cell_that_no_shard_holds(tmp_path, counts, cells, genes):
     shards = write_shards(tmp_path, counts, cells, genes, 2)
-    with pytest.raises(ValueError, match="450 of 900 kept cells are not in exactly one shard"):
-        list(kept_counts(shards[:1], pd.Index(cells["cell"])))
+    with pytest.raises(ValueError, match="450 of 900 cells are not in exactly one shard"):
+        list(read_kept(shards[:1], pd.Index(cells["cell"])))

@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from files._shares import count, logit_shares
+from files import count_cells, logit_shares
 from prediction._folds import make_splits
 from prediction.baselines import MEAN, baselines, design
 
@@ -60,7 +60,7 @@ def test_composition_by_hand():
     rows = pd.DataFrame(
         {"sample": ["s1", "s1", "s2"], "label": ["A", "B", "A"], "cells": [3, 1, 5], "used": True}
     )
-    found = logit_shares(count(rows))
+    found = logit_shares(count_cells(rows))
     expected = [[np.log(3.5 / 1.5), np.log(1.5 / 3.5)], [np.log(5.5 / 0.5), np.log(0.5 / 5.5)]]
     np.testing.assert_allclose(found.loc[["s1", "s2"], ["A", "B"]], expected)
 
@@ -68,7 +68,7 @@ def test_composition_by_hand():
 def test_the_mean_is_that_of_the_training_samples():
     rows = cohort()
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    table, _ = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, _ = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     found = predicted(table, MEAN)
     splits = make_splits(obs["donor"].to_numpy(), folds=5, repeats=2, inner_folds=3, random_state=5)
     for split in splits:
@@ -80,7 +80,7 @@ def test_the_mean_is_that_of_the_training_samples():
 def test_a_baseline_is_scikit_learn_in_the_same_folds():
     rows = cohort()
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    found = predicted(baselines(obs, logit_shares(count(rows)), **SETTINGS)[0], "technical")
+    found = predicted(baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)[0], "technical")
     encode = make_column_transformer(
         (OneHotEncoder(sparse_output=False), ["sex", "pool"]), ("passthrough", ["log_cells"])
     )
@@ -95,7 +95,7 @@ def test_a_baseline_is_scikit_learn_in_the_same_folds():
 def test_cell_numbers_tell_age_where_they_are_confounded_and_sex_does_not():
     rows = cohort()
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    table, _ = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, _ = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     error = (table["observed"] - table["predicted"]).abs().groupby(table["baseline"]).mean()
     assert error["technical"] < error["mean"] / 3
     assert error["composition"] < error["mean"] / 2
@@ -106,9 +106,9 @@ def test_a_test_sample_does_not_change_its_own_prediction():
     """Its target, that is; a leak of the target would move the prediction."""
     rows = cohort()
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    one, _ = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    one, _ = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     changed = obs.assign(age=obs["age"].where(obs["sample"] != "s007", 500.0))
-    other, _ = baselines(changed, logit_shares(count(rows)), **SETTINGS)
+    other, _ = baselines(changed, logit_shares(count_cells(rows)), **SETTINGS)
     mine = one["sample"] == "s007"
     np.testing.assert_allclose(one.loc[mine, "predicted"], other.loc[mine, "predicted"])
     assert not np.allclose(one.loc[~mine, "predicted"], other.loc[~mine, "predicted"])
@@ -119,7 +119,7 @@ def test_columns_that_are_constant_or_missing_are_recorded():
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
     obs = obs.assign(pool="", log_cells=obs["log_cells"].where(np.arange(60) > 3))
     obs.loc[[0, 9], "sex"] = ""
-    table, features = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, features = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     assert table["predicted"].notna().all()
     technical = features[features["baseline"] == "technical"].set_index("column")
     assert technical["kind"].to_dict() == {"sex": "category", "pool": "category", "log_cells": "number"}
@@ -131,7 +131,7 @@ def test_columns_that_are_constant_or_missing_are_recorded():
 def test_a_baseline_of_constant_columns_is_the_mean():
     rows = cohort().assign(sex="F")
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    table, features = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, features = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     assert features.loc[features["baseline"] == "sex", "constant"].all()
     same = [predicted(table, name)["predicted"] for name in (MEAN, "sex")]
     np.testing.assert_array_equal(*same)
@@ -142,7 +142,7 @@ def test_a_number_missing_in_a_training_set_altogether_is_no_failure():
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
     split = make_splits(obs["donor"].to_numpy(), folds=5, repeats=1, inner_folds=3, random_state=5)[0]
     obs.loc[split.train, "log_cells"] = np.nan
-    table, _ = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, _ = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     assert table["predicted"].notna().all()
 
 
@@ -150,7 +150,7 @@ def test_a_number_missing_in_a_training_set_altogether_is_no_failure():
 def test_nothing_predicted_gives_empty_tables(change):
     rows = cohort().assign(**change)
     obs = rows[rows["cell_type"] == "a"].reset_index(drop=True)
-    table, features = baselines(obs, logit_shares(count(rows)), **SETTINGS)
+    table, features = baselines(obs, logit_shares(count_cells(rows)), **SETTINGS)
     assert table.empty
     assert features.empty
 
@@ -158,6 +158,6 @@ def test_nothing_predicted_gives_empty_tables(change):
 def test_a_column_of_text_is_a_category_whatever_pandas_calls_it():
     rows = cohort(samples=6)
     for dtype in (object, "str"):
-        table, record = design(rows[:6].astype({"sex": dtype}), "sex", logit_shares(count(rows)))
+        table, record = design(rows[:6].astype({"sex": dtype}), "sex", logit_shares(count_cells(rows)))
         assert record["kind"] == "category"
         assert table.columns.tolist() == ["F", "M"]

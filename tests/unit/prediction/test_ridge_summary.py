@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from files._shares import count, logit_shares
+from files import count_cells, logit_shares
 from prediction import ridge as ridge_step
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction.baselines import baselines
@@ -23,7 +23,7 @@ from prediction.ridge_summary import (
     null_scores,
     pool,
     smallest,
-    stack,
+    stack_alphas,
     summarise,
     supported,
 )
@@ -66,8 +66,8 @@ def status(cell_type="b_cell", **changes):
 
 def run(predictions, inner, others, facts, alphas=ALPHAS):
     """Pooled predictions, summary and scores, as the step's main makes them."""
-    stacked = stack(predictions, alphas)
-    pooled = pool(stacked, stack(inner, alphas))
+    stacked = stack_alphas(predictions, alphas)
+    pooled = pool(stacked, stack_alphas(inner, alphas))
     null = pd.DataFrame({"cell_type": "b_cell", "permutation": range(9), "r2": np.arange(9) / 10 - 0.4})
     return pooled, *summarise(facts, stacked, pooled, null, others, **CHANCE)
 
@@ -86,7 +86,7 @@ def both(one, other):
 
 
 def test_alpha_has_the_smallest_inner_error_and_ties_go_to_the_larger():
-    chosen = smallest(stack(small()[1], ALPHAS), FOLD, "inner_mse")
+    chosen = smallest(stack_alphas(small()[1], ALPHAS), FOLD, "inner_mse")
     assert chosen["alpha"].tolist() == [100.0, 10.0, 100.0, 100.0]  # the third is a tie
     assert chosen[["repeat", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
@@ -145,11 +145,11 @@ def test_alphas_with_other_folds_are_refused():
     predictions = small()[0]
     predictions[1] = predictions[1].assign(fold=[1, 0, 0, 1] * 2)
     with pytest.raises(ValueError, match="alpha 10 has other folds than alpha 100"):
-        stack(predictions, ALPHAS)
+        stack_alphas(predictions, ALPHAS)
 
 
 def test_the_final_alpha_has_the_smallest_error_out_of_fold():
-    predictions = stack(small()[0], ALPHAS)
+    predictions = stack_alphas(small()[0], ALPHAS)
     assert final_alphas(predictions).to_dict() == {"b_cell": 10.0}
     tied = predictions.assign(predicted=predictions["observed"] + 1)
     assert final_alphas(tied).to_dict() == {"b_cell": 100.0}
@@ -167,14 +167,14 @@ def test_each_permutation_chooses_its_own_alphas():
     keys = {"cell_type": "a", "permutation": [1, 1, 2, 2], "repeat": 0, "fold": [0, 1, 0, 1]}
     one = pd.DataFrame({**keys, "inner_mse": [1.0, 9, 9, 9], "sse": [3.0, 9, 9, 9], "sst": 5.0})
     other = pd.DataFrame({**keys, "inner_mse": [9.0, 1, 2, 3], "sse": [9.0, 4, 6, 8], "sst": 5.0})
-    found = null_scores(stack([one, other], ALPHAS))
+    found = null_scores(stack_alphas([one, other], ALPHAS))
     assert found["r2"].tolist() == pytest.approx([1 - 7 / 10, 1 - 14 / 10])
 
 
 def test_null_r2_is_the_mean_over_repeats():
     keys = {"cell_type": "a", "permutation": 1, "repeat": [0, 1], "fold": 0, "inner_mse": 1.0}
     table = pd.DataFrame({**keys, "sse": [2.0, 8.0], "sst": 10.0})
-    assert null_scores(stack([table], [1.0]))["r2"].tolist() == pytest.approx([0.5])
+    assert null_scores(stack_alphas([table], [1.0]))["r2"].tolist() == pytest.approx([0.5])
 
 
 def test_p_counts_the_permutations_that_reach_the_score_and_the_score_itself():
@@ -241,7 +241,7 @@ def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
         for values in ([2.5, 9, 8], [2.25, 7, 6])
     ]
     _, summary, _ = run(*small(), status())
-    table, description = final_models(stack(tables, ALPHAS), status(), summary)
+    table, description = final_models(stack_alphas(tables, ALPHAS), status(), summary)
     assert table["gene_id"].tolist() == ["g2", "g1"]
     assert table["coefficient"].tolist() == [7, 6]  # of alpha 10
     model = json.loads(json.dumps(description))["models"]["b_cell"]
@@ -305,10 +305,10 @@ def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0)):
     """The summary row of one cell type, by all three steps."""
     results = [ridge_step.ridge(counts, obs, genes, alpha=alpha, **PEOPLE, **GENES) for alpha in alphas]
     tables = [[table.assign(cell_type="t") for table in result] for result in results]
-    stacked = [stack([result[number] for result in tables], list(alphas)) for number in (0, 1, 4)]
+    stacked = [stack_alphas([result[number] for result in tables], list(alphas)) for number in (0, 1, 4)]
     predictions, inner, null = stacked
     facts = pd.concat([result[2] for result in tables], ignore_index=True).assign(label="T")
-    others = baselines(obs, logit_shares(count(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
+    others = baselines(obs, logit_shares(count_cells(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
     pooled = pool(predictions, inner)
     return summarise(facts, predictions, pooled, null_scores(null), others, **CHANCE)[0].iloc[0]
 

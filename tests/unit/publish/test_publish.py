@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from files import read_in_order
 from job import InputError
-from publish import _cohort_file, current, faults
-from publish._cohort_file import counts_in_order, describe_cells, index_type, write_cohort
+from publish import current, faults
+from publish._cohort_file import describe_cells, index_type, write_cohort
 from publish.provenance import describe
 from publish.publish import build, describe_inputs, gather, publish
 from verify import verify
@@ -127,13 +128,12 @@ def test_cohort_h5ad_follows_the_conventions_of_cellxgene(small_release):
     assert not [name for name in [*cohort.obs, *cohort.var] if name.startswith("_") or "/" in name]
 
 
-def test_blocks_of_any_size_give_the_same_counts(small, monkeypatch):
+def test_blocks_of_any_size_give_the_same_counts(small):
     paths, _ = small
     cells = pd.read_parquet(paths.cells)
-    whole = sparse.vstack(list(counts_in_order(paths.shards, cells))).toarray()
+    whole = sparse.vstack(list(read_in_order(paths.shards, cells))).toarray()
     for size in (1, 7, 43):
-        monkeypatch.setattr(_cohort_file, "BLOCK", size)
-        blocks = list(counts_in_order(paths.shards, cells))
+        blocks = list(read_in_order(paths.shards, cells, block=size))
         assert max(block.shape[0] for block in blocks) <= size
         np.testing.assert_array_equal(sparse.vstack(blocks).toarray(), whole)
 
@@ -142,11 +142,11 @@ def test_cells_that_do_not_match_are_refused(small):
     paths, _ = small
     cells = pd.read_parquet(paths.cells)
     with pytest.raises(ValueError, match=r"00\.h5ad: its cells are not in the order of the input"):
-        list(counts_in_order(paths.shards, cells.iloc[::-1]))
+        list(read_in_order(paths.shards, cells.iloc[::-1]))
     samples = pd.read_csv(paths.samples, sep="\t")
     clusters = pd.read_parquet(paths.clusters[0])[:-1]
     with pytest.raises(ValueError, match="39 cells where 40 are kept"):
-        describe_cells(cells, samples, {"0.5": clusters})
+        describe_cells(cells, samples, [], {"0.5": clusters})
 
 
 def test_clusters_are_in_the_order_of_their_numbers(small):
@@ -155,7 +155,7 @@ def test_clusters_are_in_the_order_of_their_numbers(small):
     samples = pd.read_csv(paths.samples, sep="\t")
     clusters = pd.read_parquet(paths.clusters[0])
     clusters["cluster"] = ["2", "10"] * 20
-    obs = describe_cells(cells, samples, {"1.0": clusters})
+    obs = describe_cells(cells, samples, [], {"1.0": clusters})
     assert list(obs["leiden_1.0"].cat.categories) == ["2", "10"]
     assert obs.loc[clusters["cell"].iloc[1], "leiden_1.0"] == "10"
 
@@ -165,7 +165,7 @@ def test_a_covariate_that_names_the_donor_leaves_the_donors_text(small):
     paths, _ = small
     cells = pd.read_parquet(paths.cells)
     samples = pd.read_csv(paths.samples, sep="\t").assign(donor_id=lambda table: range(len(table)))
-    obs = describe_cells(cells, samples, {})
+    obs = describe_cells(cells, samples, ["donor_id"], {})
     assert list(obs["donor_id"]) == list(cells.loc[cells["kept"], "donor"].astype(str))
 
 
