@@ -12,14 +12,10 @@ from pathlib import Path
 from donors import is_curve, parse, variables_of
 from job import InputError
 
-OF_SAMPLES = {
-    "donor",
-    "pool",
-    "log_cells",
-    "log_depth",
-    "pct_counts_mt",
-}  # columns made by load and pseudobulk
-TAKEN = OF_SAMPLES | {"sample", "cell_type", "cell", "label", "cells", "counts", "used", "reason", "shard"}
+# As in scripts/files/_columns.py, which takes too long to import here; a test holds them together.
+OF_SAMPLES = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk
+TAKEN = OF_SAMPLES | {"sample", "pools", "shard", "kept", "step", "reason", "used", "cell", "cells", "counts"}
+TAKEN |= {"cell_type", "id", "label", "gene_id", "symbol"}
 TEXT = ("donor", "pool")  # columns of samples that are categories
 SWEPT = ("sweep", "stability", "pathvars")  # sections that a variant cannot set
 DEMO = "<results>/simulate/"  # where the demo's files are

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from workflow.checks import find_problems
+from files import RESERVED_COLUMNS, SAMPLE_COLUMNS
+from workflow.checks import OF_SAMPLES, TAKEN, find_problems
 
 ROOT = Path(__file__).parent.parent.parent.parent
 DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
@@ -129,3 +130,8 @@ def test_the_checks_need_no_library_of_numbers():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env={"PYTHONPATH": folders}, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_names_of_columns_are_those_of_the_tables():
+    assert set(SAMPLE_COLUMNS) == OF_SAMPLES
+    assert set(RESERVED_COLUMNS) == TAKEN
