@@ -1,4 +1,7 @@
 # The config is checked before any job, one clear line for what is wrong. Included by common.smk.
+import difflib
+
+from job import CODES
 
 
 def refuse(condition, message):
@@ -163,6 +166,16 @@ def check_baselines(target, baselines):
             )
 
 
+def check_warnings(accept, error):
+    """Every code is one that a step may warn of, and is either accepted or an error."""
+    for key, codes in {"warnings.accept": accept, "warnings.error": error}.items():
+        for code in codes:
+            near = difflib.get_close_matches(code, CODES, n=1) or ["one of docs/warnings.md"]
+            refuse(code not in CODES, f"{key}: {code!r} is not a warning code; use {near[0]}")
+    for code in accept:
+        refuse(code in error, f"warnings: {code!r} is in accept and in error; remove it from one of them")
+
+
 def check_scratch():
     """A variable of a scratch folder that is not set would become a folder of that name on the shared disk."""
     for prefix in ("local_storage_prefix", "remote_job_local_storage_prefix"):
@@ -175,6 +188,7 @@ def check_scratch():
 
 
 check_scratch()
+check_warnings(**config["warnings"])
 check_names()
 if config["ridge"]["target"]:
     check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])

@@ -34,7 +34,7 @@ import scrublet
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from job import Progress, job
+from job import Progress, job, warn
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
 STATUS = [
@@ -48,6 +48,11 @@ STATUS = [
     "called_share",
     "expected_doublet_rate",
 ]
+NOT_SCORED = {  # reason -> the setting that changes it
+    "too_few_cells": "doublets.min_cells",
+    "no_pool": "load.pool",
+    "few_variable_genes": "doublets.min_gene_variability_pctl",
+}
 RANDOM = threading.Lock()  # Scrublet seeds and draws from numpy's one global generator
 
 
@@ -208,6 +213,19 @@ def score_groups(
     return cells, pd.DataFrame([row for _, row in results], columns=STATUS).astype({"called": "Int64"})
 
 
+def warn_of(status: pd.DataFrame) -> None:
+    """Warn of groups that were not scored, and of those with another threshold than Scrublet's own."""
+    for row in status.itertuples():
+        if row.status != "scored":
+            # cells without a pool may be in several shards: their number is not that of a group
+            what = f"{row.group}: {row.reason}" if row.group else f"cells without a pool: {row.reason}"
+            cells = row.cells if row.group else None
+            warn("doublets_not_scored", what, count=cells, setting=NOT_SCORED[row.reason])
+        elif row.threshold_from != "automatic":
+            what = f"{row.group}: threshold {row.threshold:.3g} by {row.threshold_from}, {row.called:,} cells"
+            warn("doublet_threshold_replaced", what, count=row.called, setting="doublets.max_called_share")
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
         shard = ad.read_h5ad(snakemake.input.shard)
@@ -223,6 +241,7 @@ if __name__ == "__main__":
         cells.insert(0, "cell", shard.obs_names)
         cells.to_parquet(out.cells, index=False)
         status.to_csv(out.status, sep="\t", index=False)
+        warn_of(status)
         ran = status["status"] == "scored"
         lost = status.loc[~ran, "reason"].value_counts().sort_index()
         why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedding._compiled import compilations_kept
-from job import InputError, announce, job
+from job import InputError, announce, job, warn
 
 EXACT_CELLS = (
     100_000  # there all distances take about as long as pynndescent, which is no more than approximate
@@ -129,6 +129,16 @@ def reduce(
     return harmony, graph, pd.DataFrame([status])
 
 
+def warn_of(status: dict, harmonize: str) -> None:
+    """Warn when Harmony has not done what `harmonize` asks for. status: row of the status table."""
+    if status["converged"] is False:
+        what = f"Harmony by {harmonize} did not converge in {status['iterations']} iterations"
+        warn("harmony_not_converged", what, setting="dimred.max_iter_harmony")
+    if status["reason"] == "one_level":
+        what = f"{harmonize} has one level, so components are as they were"
+        warn("batch_has_one_level", what, setting="dimred.harmonize")
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
         os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
@@ -146,6 +156,7 @@ if __name__ == "__main__":
             obs=graph.obs, obsp=dict(graph.obsp), uns={"neighbors": graph.uns["neighbors"]}
         ).write_h5ad(out.neighbors)
         status.to_csv(out.status, sep="\t", index=False)
+        warn_of(status.astype(object).iloc[0].to_dict(), snakemake.params.harmonize)
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
         )

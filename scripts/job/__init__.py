@@ -11,6 +11,7 @@ from job._findings import listen
 from job._performance import INTERVAL_S, beside_benchmark, read_record
 from job._progress import Progress, announce, track_progress
 from job._warnings import (
+    WARNING_COLUMNS,
     collect_warnings,
     gather_warnings,
     raise_if_error,
@@ -18,12 +19,14 @@ from job._warnings import (
     summarise_warnings,
     warn,
     write_rows,
+    write_run_warnings,
 )
 
 __all__ = [
     "BY_STEP",
     "CODES",
     "INTERVAL_S",
+    "WARNING_COLUMNS",
     "CorruptedInput",
     "InputError",
     "Progress",
@@ -44,4 +47,5 @@ __all__ = [
     "track_progress",
     "warn",
     "write_rows",
+    "write_run_warnings",
 ]

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from job._codes import CODES
 from job._failures import InputError
 
 SETTINGS = "SCOHORT_WARNINGS"  # config section `warnings`, as JSON
-COLUMNS = ["code", "step", "message", "number", "setting"]
+WARNING_COLUMNS = ["code", "step", "message", "number", "setting"]
 LINES = 20  # on the terminal
 
 _collected: list[list[dict]] = []  # of the job that runs; a list of lists, so that jobs may nest in tests
@@ -55,8 +56,8 @@ def warn(code: str, message: str, *, count: int | None = None, setting: str = ""
 
 
 def clean(text: str) -> str:
-    """One line that prints: labels come from files and may hold anything."""
-    line = " ".join(str(text).split())
+    """One line that prints and needs no quotes in a table: labels come from files and may hold anything."""
+    line = " ".join(text.split()).replace('"', "'")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
@@ -82,7 +83,7 @@ def step_of(log: str) -> str:
 
 def write_warnings(path: str | Path, step: str, rows: list[dict]) -> None:
     """Write the table of a job; without rows it has its header only."""
-    write_rows(path, COLUMNS, [{"step": step, **row} for row in rows])
+    write_rows(path, WARNING_COLUMNS, [{"step": step, **row} for row in rows])
 
 
 def write_rows(path: str | Path, columns: list[str], rows: list[dict]) -> None:
@@ -105,10 +106,12 @@ def gather_warnings(rows: Iterable[dict], *, accept: list[str]) -> list[dict]:
     Jobs of one step may warn of the same fact, such as every shard of a pattern without a gene. accept:
     config key `warnings.accept`; column `accepted` is "True" or "False". A code that is not known comes last.
     """
-    distinct = {tuple(row[name] for name in COLUMNS) for row in rows}
+    distinct = {tuple(row[name] for name in WARNING_COLUMNS) for row in rows}
     order = {code: number for number, code in enumerate(CODES)}
     ordered = sorted(distinct, key=lambda row: (order.get(row[0], len(order)), row))
-    return [{**dict(zip(COLUMNS, row, strict=True)), "accepted": str(row[0] in accept)} for row in ordered]
+    return [
+        {**dict(zip(WARNING_COLUMNS, row, strict=True)), "accepted": str(row[0] in accept)} for row in ordered
+    ]
 
 
 def summarise_warnings(rows: list[dict], path: str | Path) -> str:
@@ -129,6 +132,25 @@ def summarise_warnings(rows: list[dict], path: str | Path) -> str:
     head = f"{len(open_rows)} {noun}" + (f" ({accepted} accepted not shown)" if accepted else "")
     lines += [f"  and {left} more"] if left else []
     return "".join(f"{line}\n" for line in [f"{head}, all in {path}:", *lines])
+
+
+def write_run_warnings(results: Path, tables: list[Path], *, accept: list[str]) -> str:
+    """Write <results>/run/warnings.tsv, the warnings of every job with its name; returns what to print.
+
+    tables: of the jobs of a run, <results>/warnings/<job>.tsv, whether they ran now or before; those of jobs
+    that have not ended are missing. An OSError is printed, as it must not hide how the run ended.
+    """
+    rows, folder, file = [], results / "warnings", results / "run/warnings.tsv"
+    for table in tables:
+        name = str(table.relative_to(folder)).removesuffix(".tsv")
+        rows += [{**row, "job": name} for row in read_warnings(table)] if table.exists() else []
+    known = [{**row, "accepted": str(row["code"] in accept)} for row in rows]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(file, [*WARNING_COLUMNS, "accepted", "job"], known)
+    except OSError as error:
+        print(f"warnings not written to {file}: {error}", file=sys.stderr)
+    return summarise_warnings(gather_warnings(rows, accept=accept), file)
 
 
 def _first(rows: list[dict], codes: int) -> list[dict]:

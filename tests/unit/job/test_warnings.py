@@ -173,11 +173,11 @@ def test_accepted_warnings_are_counted_only():
 
 def test_a_table_of_warnings_is_read_as_it_was_written(tmp_path):
     _warnings.write_warnings(
-        tmp_path / "w.tsv", "load", [{"code": CODE, "message": 'a "b", c', "number": None, "setting": ""}]
+        tmp_path / "w.tsv", "load", [{"code": CODE, "message": "a 'b', c", "number": None, "setting": ""}]
     )
-    assert read_warnings(tmp_path / "w.tsv") == [row(message='a "b", c', number="")]
+    assert read_warnings(tmp_path / "w.tsv") == [row(message="a 'b', c", number="")]
     table = pd.read_csv(tmp_path / "w.tsv", sep="\t", dtype=str, keep_default_na=False)
-    assert table.loc[0, "message"] == 'a "b", c'
+    assert table.loc[0, "message"] == "a 'b', c"
 
 
 def test_codes_are_snake_case_with_a_sentence_each():
