@@ -217,12 +217,15 @@ def warn_of(status: pd.DataFrame) -> None:
     """Warn of groups that were not scored, and of those with another threshold than Scrublet's own."""
     for row in status.itertuples():
         if row.status != "scored":
-            # cells without a pool may be in several shards: their number is not that of a group
-            what = f"{row.group}: {row.reason}" if row.group else f"cells without a pool: {row.reason}"
-            cells = row.cells if row.group else None
-            warn("doublets_not_scored", what, count=cells, setting=NOT_SCORED[row.reason])
+            why = row.reason.replace("_", " ")
+            if row.group:
+                what = f"{row.group} is not scored for doublets: {why}"
+                warn("doublets_not_scored", what, count=row.cells, setting=NOT_SCORED[row.reason])
+            else:  # these cells may be in several shards, so their number is not told
+                what = f"cells without a pool are not scored for doublets: {why}"
+                warn("doublets_not_scored", what, setting=NOT_SCORED[row.reason])
         elif row.threshold_from != "automatic":
-            what = f"{row.group}: threshold {row.threshold:.3g} by {row.threshold_from}, {row.called:,} cells"
+            what = f"{row.group}: the threshold {row.threshold:.3g} is that of the expected doublet rate"
             warn("doublet_threshold_replaced", what, count=row.called, setting="doublets.max_called_share")
 
 

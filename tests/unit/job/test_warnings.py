@@ -184,3 +184,36 @@ def test_codes_are_snake_case_with_a_sentence_each():
     assert len(CODES) == sum(map(len, BY_STEP.values()))
     assert all(code.isidentifier() and code == code.lower() for code in CODES)
     assert all(means.endswith(".") and "\n" not in means for means in CODES.values())
+
+
+def test_the_warnings_of_a_run_are_those_of_its_jobs_that_have_ended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    for name in ("load", "qc/00", "qc/07"):
+        (results / f"warnings/{name}.tsv").parent.mkdir(parents=True, exist_ok=True)
+        rows = [{"code": OTHER, "message": f"of {name}", "number": 1, "setting": ""}]
+        _warnings.write_warnings(results / f"warnings/{name}.tsv", name.split("/")[0], rows)
+    needed = [results / f"warnings/{name}.tsv" for name in ("load", "qc/00", "qc/01")]  # no 07; 01 is missing
+    lines = _warnings.write_run_warnings(results, needed, accept=[])
+    assert lines.splitlines()[0] == "2 warnings, all in results/run/warnings.tsv:"
+    assert [(each["job"], each["message"]) for each in read_warnings(results / "run/warnings.tsv")] == [
+        ("load", "of load"),
+        ("qc/00", "of qc/00"),
+    ]
+
+
+def test_a_full_disk_does_not_hide_the_warnings(tmp_path, capsys):
+    (tmp_path / "warnings").mkdir()
+    _warnings.write_warnings(
+        tmp_path / "warnings/load.tsv", "load", [{"code": CODE, "message": "m", "number": 1, "setting": ""}]
+    )
+    (tmp_path / "run").write_text("in the way")
+    assert f"  {CODE}: m\n" in _warnings.write_run_warnings(
+        tmp_path, [tmp_path / "warnings/load.tsv"], accept=[]
+    )
+    assert "warnings not written to" in capsys.readouterr().err
+
+
+def test_the_step_is_that_of_the_log_whatever_a_module_adds():
+    assert _warnings.step_of("results/logs/qc/00.log") == "qc"
+    assert _warnings.step_of("other/logs/x/results/logs/load.log") == "load"
