@@ -32,12 +32,19 @@ def test_the_demo_warns_of_its_small_donors_everywhere(demo_run):
     assert all(f"<code>{row['code']}</code>" in box for row in published)
 
 
-def test_a_run_with_nothing_to_do_keeps_and_tells_them(demo):
-    before = (demo.folder / "results/run/warnings.tsv").read_text()
-    printed = demo.snakemake(*PROFILE)
-    assert "Nothing to be done" in printed
-    assert (demo.folder / "results/run/warnings.tsv").read_text() == before
+def test_a_run_with_nothing_to_do_keeps_them(demo):
+    files = [demo.folder / "results" / name for name in ("run/warnings.tsv", "warnings.tsv")]
+    before = [file.read_bytes() for file in files]
+    assert "Nothing to be done" in demo.snakemake(*PROFILE)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_part_of_the_run_tells_the_warnings_of_the_jobs_before_it(demo):
+    """Only `cells` runs; the jobs of doublets are done, and what they warned of is told."""
+    printed = demo.snakemake(*PROFILE, "--forcerun", "cells", "--", "results/cells/attrition.tsv")
+    assert "rule doublets" not in printed
     assert f"warnings, all in results/run/warnings.tsv:\n  {CODE}: " in printed
+    assert {row["step"] for row in rows(demo.folder / "results/run/warnings.tsv")} == {"doublets"}
 
 
 def test_accepted_codes_are_marked_and_not_told_again(demo):
