@@ -6,6 +6,7 @@ include: "release.smk"
 
 localrules:
     provenance,
+    warning_table,
 
 
 rule provenance:
@@ -29,6 +30,25 @@ rule provenance:
         config=published_config(config),
     script:
         "../scripts/publish/provenance.py"
+
+
+rule warning_table:
+    """Put the warnings of all jobs into one table; stop at one that the config makes an error."""
+    input:
+        tables=warning_tables,
+    output:
+        table="<results>/warnings.tsv",
+    log:
+        local("<logs>/warning_table.log"),
+    benchmark:
+        local("<benchmarks>/warning_table.tsv")
+    resources:
+        **requests("warning_table"),
+    params:
+        digest("publish/warning_table"),
+        **config["warnings"],
+    script:
+        "../scripts/publish/warning_table.py"
 
 
 rule publish:

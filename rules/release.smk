@@ -37,6 +37,21 @@ def published_files():
     return files
 
 
+def warning_tables(wildcards):
+    """The table of every job of a step that may warn, as far as the config asks for the step."""
+    paths = ["<results>/warnings/load.tsv", "<results>/warnings/dimred.tsv"]
+    paths += expand(
+        ["<results>/warnings/qc/{shard}.tsv", "<results>/warnings/doublets/{shard}.tsv"], shard=SHARDS
+    )
+    if CONTRASTS:
+        paths += expand(
+            "<results>/warnings/differential/{contrast}/{part}.tsv",
+            contrast=list(CONTRASTS),
+            part=differential_parts(),
+        )
+    return paths
+
+
 def published_sources(wildcards):
     """The sources of all published files, in their order."""
     return [source for file in published_files() for source in file["sources"]]

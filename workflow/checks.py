@@ -4,13 +4,14 @@ Neither counts nor labels are read, only names, and whether files are there. `fi
 problems of a config at once; where keys do not fit the schema, those alone.
 """
 
+import difflib
 import os
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
 from donors import is_curve, parse, variables_of
-from job import InputError
+from job import CODES, InputError
 
 # As in scripts/files/_columns.py, which takes too long to import here; a test holds them together.
 OF_SAMPLES = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk
@@ -33,6 +34,7 @@ def find_problems(config: dict, schema: dict) -> list[str]:
         *check_names(config, covariates),
         *check_cohort(config),
         *check_pool(config),
+        *check_warnings(**config["warnings"]),
         *check_sweep(config, schema),
     ]
     for contrast in config["contrasts"]:
@@ -175,6 +177,18 @@ def check_baselines(target: str, baselines: list[dict], covariates: dict[str, st
                     f"ridge.baselines.{baseline['name']}: {column!r} is not a column that it can use; "
                     f"use {', '.join(known)}"
                 )
+
+
+def check_warnings(accept: list[str], error: list[str]) -> Iterator[str]:
+    """Every code is one that a step may warn of, and is either accepted or an error."""
+    for key, codes in {"warnings.accept": accept, "warnings.error": error}.items():
+        for code in codes:
+            if code not in CODES:
+                near = difflib.get_close_matches(code, CODES, n=1) or ["one of docs/warnings.md"]
+                yield f"{key}: {code!r} is not a warning code; use {near[0]}"
+    for code in accept:
+        if code in error:
+            yield f"warnings: {code!r} is in accept and in error; remove it from one of them"
 
 
 def check_sweep(config: dict, schema: dict) -> Iterator[str]:

@@ -396,6 +396,18 @@ CONFIGS = {
     ),
     "unknown key in a policy": (unknown_key(("retries", "transient_io")), "retries.transient_io"),
     "a policy for what repeats itself": ({"retries": {"configuration": {"max_retries": 1}}}, "retries"),
+    "an unknown code to accept": (
+        {"warnings": {"accept": ["gene_not_shared"]}},
+        "warnings.accept: 'gene_not_shared' is not a warning code; use genes_not_shared",
+    ),
+    "an unknown code to refuse": (
+        {"warnings": {"error": ["x"]}},
+        "warnings.error: 'x' is not a warning code; use one of docs/warnings.md",
+    ),
+    "a code that is accepted and an error": (
+        {"warnings": {"accept": ["other_counts"], "error": ["other_counts"]}},
+        "'other_counts' is in accept and in error",
+    ),
     "alpha 0": ({"ridge": {"alpha": [0]}}, "ridge.alpha.0: 0"),
     "alpha negative": ({"ridge": {"alpha": [-1]}}, "ridge.alpha.0: -1"),
     "alpha text": ({"ridge": {"alpha": ["ten"]}}, "ridge.alpha.0: 'ten'"),
