@@ -217,3 +217,10 @@ def test_a_full_disk_does_not_hide_the_warnings(tmp_path, capsys):
 def test_the_step_is_that_of_the_log_whatever_a_module_adds():
     assert _warnings.step_of("results/logs/qc/00.log") == "qc"
     assert _warnings.step_of("other/logs/x/results/logs/load.log") == "load"
+
+
+def test_the_terminal_shows_no_more_lines_however_many_codes_there_are():
+    rows = [row(f"code_{number:02}") | {"accepted": "False"} for number in range(30)]
+    lines = summarise_warnings(rows, "w.tsv").splitlines()
+    assert len(lines) == 1 + _warnings.LINES + 1
+    assert lines[-1] == f"  and {30 - _warnings.LINES} more"
