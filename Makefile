@@ -122,6 +122,9 @@ format: env ## format Python and Snakemake files
 lock: ## compile requirements.lock from pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.12 pyproject.toml -o requirements.lock
 
+warnings-page: env ## write docs/warnings.md from the codes in scripts/job
+	$(BIN)/python gates/describe_warnings.py > docs/warnings.md
+
 config-readme: env ## write the tables of config/README.md from the schema
 	$(BIN)/python gates/describe_config.py > config/README.md
 

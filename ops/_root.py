@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path += [str(ROOT / "scripts"), str(ROOT / "ops")]
+sys.path += [str(ROOT), str(ROOT / "scripts"), str(ROOT / "ops")]

@@ -8,6 +8,7 @@ rule qc:
     output:
         cells="<results>/qc/{shard}.parquet",
         limits="<results>/qc/{shard}.limits.tsv",
+        warnings="<results>/warnings/qc/{shard}.tsv",
     log:
         local("<logs>/qc/{shard}.log"),
     benchmark:
@@ -29,6 +30,7 @@ rule doublets:
     output:
         cells="<results>/doublets/{shard}.parquet",
         status="<results>/doublets/{shard}.status.tsv",
+        warnings="<results>/warnings/doublets/{shard}.tsv",
     log:
         local("<logs>/doublets/{shard}.log"),
     benchmark:

@@ -52,6 +52,7 @@ rule load:
         samples="<results>/load/samples.parquet",
         genes="<results>/load/genes.parquet",
         cohort="<results>/load/cohort.json",
+        warnings="<results>/warnings/load.tsv",
     log:
         local("<logs>/load.log"),
     benchmark:

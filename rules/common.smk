@@ -1,8 +1,6 @@
 # What the other files here use: the checked config, input functions, digests of helpers, resources.
-import ast
 import csv
 import functools
-import hashlib
 import json
 import math
 import os
@@ -13,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
-from jsonschema import Draft202012Validator
 
 
 wildcard_constraints:
@@ -29,13 +26,18 @@ def workflow_file(path):
     return Path(str(workflow.source_path(path))).read_text(encoding="utf-8")
 
 
-def workflow_place(path):
-    """Where a file of this workflow lies: in its folder or, from a git host, among Snakemake's copies."""
-    place = Path(workflow.current_basedir.join(path).get_path_or_uri(secret_free=True))
-    return (place if place.exists() else Path(str(workflow.source_path(path)))).resolve()
+def checkout():
+    """The folder of this project; None where Snakemake reads it from a git host."""
+    here = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+    return here.parent.resolve() if here.is_dir() else None
 
 
-PROJECT = workflow_place("../workflow/digests.py").parent.parent
+CHECKOUT = checkout()
+MODULES = ("checks", "digests", "provenance", "variants")
+PROJECT = (
+    CHECKOUT
+    or [Path(str(workflow.source_path(f"../workflow/{name}.py"))) for name in MODULES][0].parent.parent
+)
 SCRIPTS = str(PROJECT / "scripts")
 sys.path += [str(PROJECT), SCRIPTS]  # for this process: workflow/ and the parts; below, the parts for jobs
 BESIDE = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ["", SCRIPTS]]
@@ -47,6 +49,7 @@ sys.executable = shlex.quote(PYTHON)  # Snakemake gives it to a shell as it is, 
 from workflow.digests import Digests
 
 digest = Digests(lambda path: workflow_file(f"../scripts/{path}")).digest
+digest("donors/contrasts")  # from a git host, this brings here what the checks import
 
 
 include: "checks.smk"
@@ -106,14 +109,13 @@ def sheet_or_folder(path):
     if path.is_dir():
         wanted = ("matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv")
         found = sorted(str(file) for file in path.iterdir() if file.name.removesuffix(".gz") in wanted)
-        refuse(len(found) < 3, f"cohort.path: {path} is no 10x folder; it lacks one of {', '.join(wanted)}")
+        if len(found) < 3:
+            refuse([f"cohort.path: {path} is not a 10x folder; it lacks one of {', '.join(wanted)}"])
         return found
-    with open(path, newline="", encoding="utf-8") as sheet:
+    with open(path, newline="", encoding="utf-8-sig") as sheet:
         rows = list(csv.DictReader(sheet, delimiter="\t"))
-    refuse(
-        not rows or "path" not in rows[0],
-        f"cohort.path: {path} needs a header with a column 'path' and a row per file",
-    )
+    if not rows or "path" not in rows[0]:
+        refuse([f"cohort.path: {path} needs a header with a column 'path' and a row per file"])
     files = [str(path)]
     for row in rows:
         file = path.parent / row["path"]

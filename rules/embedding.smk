@@ -37,6 +37,7 @@ rule dimred:
         harmony="<results>/dimred/harmony.parquet",
         neighbors="<results>/dimred/neighbors.h5ad",
         status="<results>/dimred/status.tsv",
+        warnings="<results>/warnings/dimred.tsv",
     log:
         local("<logs>/dimred.log"),
     benchmark:

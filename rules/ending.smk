@@ -1,12 +1,14 @@
-# What every run begins and ends with: retry policies, what each step found, failures in one file, an incident bundle.
+# What every run begins and ends with: retry policies, findings, warnings, failures in one file, an incident bundle.
 import subprocess
 from datetime import UTC, datetime
 
-from job import gather_failures, listen, summarise_failures
+from job import gather_failures, listen, summarise_failures, write_run_warnings
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
-os.environ.update(SCOHORT_RETRIES=json.dumps(config["retries"]))
+os.environ.update(
+    SCOHORT_RETRIES=json.dumps(config["retries"]), SCOHORT_WARNINGS=json.dumps(config["warnings"])
+)
 FINDINGS = listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
 
 
@@ -22,6 +24,15 @@ def end(logs):
     print(summarise_failures(failures), file=sys.stderr, end="")
 
 
+def warned():
+    """Print the warnings of all jobs that the targets of this run need, also of those that were done before."""
+    tables = [job.output.get("warnings") for job in workflow.dag.jobs]
+    paths = [str(table.storage_object.query if table.is_storage else table) for table in tables if table]
+    results = Path(workflow.pathvars.apply("<results>"))
+    lines = write_run_warnings(results, sorted(map(Path, paths)), accept=config["warnings"]["accept"])
+    print(lines, file=sys.stderr, end="")
+
+
 def bundle():
     """Let ops/incident.py collect the evidence of a failed run; it prints where. It is not in every copy."""
     if INCIDENT.exists():
@@ -33,8 +44,10 @@ onsuccess:
     end(log)
     if FINDINGS and FINDINGS.told:
         print(f"what each step found: {FINDINGS.file}", file=sys.stderr)
+    warned()
 
 
 onerror:
+    warned()
     end(log)
     bundle()

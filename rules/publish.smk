@@ -6,6 +6,7 @@ include: "release.smk"
 
 localrules:
     provenance,
+    warning_table,
 
 
 rule provenance:
@@ -21,14 +22,33 @@ rule provenance:
     params:
         digest("publish/provenance"),
         workflow_version=workflow_file("../workflow/VERSION").strip(),
-        commit=commit(),
-        dirty=dirty(),
-        code_sha256=code_sha256(),
-        lock_sha256=lock_sha256(),
+        commit=commit_of(CHECKOUT),
+        dirty=is_dirty(CHECKOUT),
+        code_sha256=code_sha256(CHECKOUT),
+        lock_sha256=lock_sha256(CHECKOUT),
         packages={name: metadata.version(name) for name in PACKAGES},
-        config=published_config(),
+        config=published_config(config),
     script:
         "../scripts/publish/provenance.py"
+
+
+rule warning_table:
+    """Put the warnings of all jobs into one table; stop at one that the config makes an error."""
+    input:
+        tables=warning_tables,
+    output:
+        table="<results>/warnings.tsv",
+    log:
+        local("<logs>/warning_table.log"),
+    benchmark:
+        local("<benchmarks>/warning_table.tsv")
+    resources:
+        **requests("warning_table"),
+    params:
+        digest("publish/warning_table"),
+        **config["warnings"],
+    script:
+        "../scripts/publish/warning_table.py"
 
 
 rule publish:

@@ -1,5 +1,6 @@
 # What the report is made of: input functions and params of rules/report.smk.
 REPORTED = [
+    "warnings",
     "cell_types",
     "samples",
     "genes",

@@ -26,6 +26,6 @@ rule stability:
         digest("sweep/stability"),
         **config["stability"],
         tables=[list(key) for key in compared_tables()],
-        variants={name: about(name) for name in VARIANTS},
+        variants={name: describe_variant(overlay) for name, overlay in VARIANTS.items()},
     script:
         "../scripts/sweep/stability.py"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+RELEASE = ("provenance", "warning_table", "report", "publish")
 PARTS = ("workflow", "rules", "scripts", "config", "profiles", "local", "slurm")
 
 
@@ -60,7 +61,7 @@ class Checkout:
     def plan(self, *arguments: str) -> dict[str, int]:
         """Jobs per rule that Snakemake would run, without the target rules and the release of any change.
 
-        Provenance, report and publish follow every change; {} is a run without any job, also without these.
+        The release follows every change; {} is a run without any job, also without these.
         """
         printed = self.snakemake("--profile", "profiles/local", "--dry-run", *arguments)
         if "Nothing to be done" in printed:
@@ -69,5 +70,5 @@ class Checkout:
         counts = {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
         targets = ("total", "all", "cells_only", "embedding_only", "donors_only")
         planned = {rule: number for rule, number in counts.items() if rule not in targets}
-        release = {rule: planned.pop(rule, 0) for rule in ("provenance", "report", "publish")}
+        release = {rule: planned.pop(rule, 0) for rule in RELEASE}
         return planned if planned else {rule: number for rule, number in release.items() if number}

@@ -81,6 +81,7 @@ class Tables:
         self.add("cells", self.table, "parquet")
         self.add("samples", self.sample_table(), "tsv")
         self.add("attrition", self.attrition(), "tsv")
+        self.add("warnings", self.warnings(), "tsv")
         names = pd.DataFrame({"id": self.types, "label": self.labels, "samples": len(self.samples)})
         names = names.assign(cells=100, tested=True, reason="")
         rare = {"id": "rare", "label": "rare <b>type</b>", "samples": 1, "cells": 3, "tested": False}
@@ -96,6 +97,19 @@ class Tables:
         cells = self.table["sample"].value_counts().reindex(self.samples, fill_value=0).to_numpy()
         table = pd.DataFrame({"sample": self.samples, "donor": self.samples, "cells": cells, "kept": True})
         return table.assign(reason="", age=self.age, sex=self.sex)
+
+    def warnings(self) -> pd.DataFrame:
+        """Two warnings, one of a label that is markup, and one that the config accepts."""
+        return pd.DataFrame(
+            {
+                "code": ["values_not_parsed", "pattern_matches_nothing", "genes_not_converged"],
+                "step": ["load", "qc", "differential"],
+                "message": ["age is missing where it is 90+", "no gene symbol matches", f"age, {EVIL}"],
+                "number": [12, None, 3],
+                "setting": ["load.covariates", "qc.patterns.mt", ""],
+                "accepted": [False, True, False],
+            }
+        ).astype({"number": "Int64"})
 
     def attrition(self) -> pd.DataFrame:
         rows = []

@@ -34,7 +34,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from files import read_shard, write_tsv
-from job import Progress, job
+from job import Progress, job, warn
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
 STATUS = [
@@ -48,6 +48,11 @@ STATUS = [
     "called_share",
     "expected_doublet_rate",
 ]
+NOT_SCORED = {  # reason -> the setting that changes it
+    "too_few_cells": "doublets.min_cells",
+    "no_pool": "load.pool",
+    "few_variable_genes": "doublets.min_gene_variability_pctl",
+}
 RANDOM = threading.Lock()  # Scrublet seeds and draws from numpy's one global generator
 
 
@@ -208,6 +213,22 @@ def score_groups(
     return cells, pd.DataFrame([row for _, row in results], columns=STATUS).astype({"called": "Int64"})
 
 
+def warn_of(status: pd.DataFrame) -> None:
+    """Warn of groups that were not scored, and of those with another threshold than Scrublet's own."""
+    for row in status.itertuples():
+        if row.status != "scored":
+            why = row.reason.replace("_", " ")
+            if row.group:
+                what = f"{row.group} is not scored for doublets: {why}"
+                warn("doublets_not_scored", what, count=row.cells, setting=NOT_SCORED[row.reason])
+            else:  # these cells may be in several shards, so their number is not told
+                what = f"cells without a pool are not scored for doublets: {why}"
+                warn("doublets_not_scored", what, setting=NOT_SCORED[row.reason])
+        elif row.threshold_from != "automatic":
+            what = f"{row.group}: the threshold {row.threshold:.3g} is that of the expected doublet rate"
+            warn("doublet_threshold_replaced", what, count=row.called, setting="doublets.max_called_share")
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
         shard = read_shard(snakemake.input.shard)
@@ -223,6 +244,7 @@ if __name__ == "__main__":
         cells.insert(0, "cell", shard.obs.index)
         cells.to_parquet(out.cells, index=False)
         write_tsv(status, out.status)
+        warn_of(status)
         ran = status["status"] == "scored"
         lost = status.loc[~ran, "reason"].value_counts().sort_index()
         why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import sparse
 
 from files import read_shard, write_tsv
-from job import InputError, job, track_progress
+from job import InputError, job, track_progress, warn
 
 TOP = 20
 BLOCK = 2048  # cells at once: bounds the memory of temporary arrays, changes no number
@@ -170,7 +170,8 @@ if __name__ == "__main__":
         settings = {**snakemake.params}
         groups = gene_groups(shard.genes["symbol"], settings.pop("patterns"))
         for name in groups.columns[~groups.any()]:
-            print(f"qc: no gene symbol matches qc.patterns.{name}; pct_counts_{name} is 0 in every cell")
+            what = f"no gene symbol matches pattern {name}, so pct_counts_{name} is 0 in every cell"
+            warn("pattern_matches_nothing", what, setting=f"qc.patterns.{name}")
         sample = shard.obs["sample"].reset_index(drop=True)
         metrics = measure(shard.counts, groups)
         limits = limits_per_sample(metrics, sample, **settings)

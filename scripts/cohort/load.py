@@ -24,9 +24,10 @@ from scipy.sparse.csgraph import connected_components
 from cohort._counts import Source, open_cohort
 from cohort._shards import write_shards
 from files import RESERVED_COLUMNS
-from job import InputError, job
+from job import InputError, job, warn
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
+VALUES_NAMED = 10  # in a warning
 ROLES = ["sample", "donor", "cell_type", "pool"]
 MISSING = ["", "nan", "NaN", "<NA>"]
 STAGE = r"^(\d+(?:\.\d+)?)-year-old (?:human )?stage$"
@@ -325,7 +326,28 @@ def summary(facts: dict) -> str:
     return "\n".join(lines)
 
 
+def warn_of(facts: dict, counts: str) -> None:
+    """Warn of genes, values and counts that the files hold and nobody uses. counts: config load.counts."""
+    for file in facts["files"]:
+        name, lost, others = file["name"], file["genes_not_shared"], ", ".join(file["other_whole_numbers"])
+        if lost:
+            what = f"{name}: {lost:,} of {file['genes']:,} genes are not in every file of the cohort"
+            warn("genes_not_shared", f"{what}, they are left out", count=lost)
+        if others and counts == "auto":
+            what = f"{name}: counts are taken from {file['counts_from']}"
+            warn("other_counts", f"{what}; whole numbers are also in {others}", setting="load.counts")
+    for name, odd in facts["not_parsed"].items():
+        if odd:
+            like = ", ".join(
+                f"{value} ({cells:,} cells)" for value, cells in list(odd.items())[:VALUES_NAMED]
+            )
+            more = f" and {len(odd) - VALUES_NAMED} more values" * (len(odd) > VALUES_NAMED)
+            what = f"{name} is missing where its value is {like}{more}"
+            warn("values_not_parsed", what, count=sum(odd.values()), setting="load.covariates")
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
-        files = snakemake.input.cohort
-        print(summary(load(files, out, block_values=BLOCK_VALUES, **snakemake.params)))
+        facts = load(snakemake.input.cohort, out, block_values=BLOCK_VALUES, **snakemake.params)
+        warn_of(facts, snakemake.params.counts)
+        print(summary(facts))

@@ -5,15 +5,12 @@ passed on to formulaic, which would run any Python. What is settled here holds f
 reference level is the same in every cell type.
 """
 
-import ast
 from dataclasses import dataclass
 
 import pandas as pd
 
+from donors._formula import is_curve, parse, variables_of
 from job import InputError
-
-FUNCTIONS = ("log", "log2", "log10", "bs", "cr", "poly")
-CURVES = {"bs", "cr", "poly"}  # functions that make several columns, tested together
 
 
 @dataclass(frozen=True)
@@ -34,47 +31,6 @@ class Contrast:
     subset: dict[str, list]  # column -> values of the samples that take part; empty for all
 
 
-def parse(formula: str, setting: str) -> ast.expr:
-    """The syntax tree of a formula, `:` as matrix product. InputError for anything that is not allowed."""
-    text = formula.strip().removeprefix("~").strip()
-    allowed = f"use columns, + - * : ( ) 0 1 and {', '.join(FUNCTIONS)} in {setting}"
-    try:
-        tree = ast.parse(text.replace(":", "@"), mode="eval").body
-    except SyntaxError as error:
-        raise InputError(f"{setting}: {formula!r} is no formula; {allowed}") from error
-    if any(sign in text for sign in "@#\n") or not _is_formula(tree):
-        raise InputError(f"{setting}: {formula!r} has what a formula may not have; {allowed}")
-    return tree
-
-
-def _is_formula(node: ast.expr) -> bool:
-    match node:
-        case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.MatMult(), right):
-            return _is_formula(left) and _is_formula(right)
-        case ast.UnaryOp(ast.USub(), ast.Constant(value)) | ast.Constant(value):
-            return type(value) is int and value in (0, 1)
-        case ast.Call(ast.Name(function), [ast.Name(), *values], keywords):
-            values = [*values, *(keyword.value for keyword in keywords)]
-            return function in FUNCTIONS and all(map(_is_constant, values))
-    return isinstance(node, ast.Name)
-
-
-def _is_constant(node: ast.expr) -> bool:
-    """A number, text or truth value, or a list of them (knots)."""
-    return all(
-        isinstance(item, ast.Constant) for item in (node.elts if isinstance(node, ast.List) else [node])
-    )
-
-
-def variables_of(tree: ast.expr) -> tuple[list[str], set[str]]:
-    """Columns that a formula names, in order, and those of them that stand inside a function."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    functions = {id(call.func) for call in calls}
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]
-    names.sort(key=lambda node: node.col_offset)
-    return list(dict.fromkeys(node.id for node in names)), {call.args[0].id for call in calls}
-
-
 def terms_of(formula: str, setting: str) -> list:
     """The terms of a formula, as formulaic understands them."""
     from formulaic import Formula
@@ -83,7 +39,7 @@ def terms_of(formula: str, setting: str) -> list:
     try:
         return [term for term in Formula(formula) if str(term) not in ("0", "1")]
     except FormulaicError as error:
-        raise InputError(f"{setting}: {formula!r} is no formula ({error}); correct {setting}") from error
+        raise InputError(f"{setting}: {formula!r} is not a formula ({error}); correct {setting}") from error
 
 
 def is_factor(values: pd.Series) -> bool:
@@ -121,7 +77,7 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
         )
     factors = [name for name in variables if is_factor(obs[name])]
     numeric = bool(set(tested) - set(factors))
-    curve = not CURVES.isdisjoint(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    curve = is_curve(tree)
     if "unit" in contrast and (curve or not numeric):
         what = "a curve, tested as a whole" if curve else "no number"
         raise InputError(f"{where}.unit: {test!r} is {what}; remove {where}.unit")

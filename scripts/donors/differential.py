@@ -34,7 +34,7 @@ from donors._contrast import Contrast, settle
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
-from job import InputError, announce, job
+from job import InputError, announce, job, warn
 
 COLUMNS = {
     "gene_id": str,
@@ -205,6 +205,19 @@ def found_in(status: dict) -> str:
     return f"{status['significant']} genes" if status["test"] == "LRT" else directions
 
 
+def warn_of(status: dict) -> None:
+    """Warn of a fit that is not the usual one. status: of a cell type."""
+    where = f"{status['contrast']}, {status['label']}"
+    if status["size_factors"] == "poscounts":
+        what = f"{where}: every tested gene has a zero in some sample, so size factors are poscounts"
+        warn("size_factors_by_poscounts", what, setting="differential.min_count")
+    if status["trend"] == "mean":
+        warn("dispersion_trend_not_fitted", f"{where}: {MEAN_TREND}", setting="differential.min_count")
+    if status["not_converged"]:
+        what = f"{where}: {status['not_converged']:,} of {status['genes_tested']:,} genes did not converge"
+        warn("genes_not_converged", what, count=status["not_converged"])
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
         params = dict(snakemake.params.items())
@@ -227,6 +240,7 @@ if __name__ == "__main__":
                 raise
             head = {"contrast": "", "cell_type": cell_type, "label": label}
             results[cell_type] = result._replace(status=head | result.status)
+            warn_of(results[cell_type].status)
             print(summary(results[cell_type].status), flush=True)
         genes = stack_tables({name: result.genes for name, result in results.items()})
         genes.to_parquet(out.genes, index=False)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from embedding._compiled import compilations_kept
 from files import write_graph, write_tsv
-from job import InputError, announce, job
+from job import InputError, announce, job, warn
 
 EXACT_CELLS = (
     100_000  # there all distances take about as long as pynndescent, which is no more than approximate
@@ -130,6 +130,16 @@ def reduce(
     return harmony, graph, pd.DataFrame([status])
 
 
+def warn_of(status: dict, harmonize: str) -> None:
+    """Warn when Harmony has not done what `harmonize` asks for. status: row of the status table."""
+    if status["converged"] is False:
+        what = f"Harmony by {harmonize} did not converge in {status['iterations']} iterations"
+        warn("harmony_not_converged", what, setting="dimred.max_iter_harmony")
+    if status["reason"] == "one_level":
+        what = f"{harmonize} has one level, so components are as they were"
+        warn("batch_has_one_level", what, setting="dimred.harmonize")
+
+
 if __name__ == "__main__":
     with job(snakemake) as out:
         os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
@@ -145,6 +155,7 @@ if __name__ == "__main__":
         harmony.to_parquet(out.harmony, index=False)
         write_graph(out.neighbors, graph)
         write_tsv(status, out.status)
+        warn_of(status.astype(object).iloc[0].to_dict(), snakemake.params.harmonize)
         print(
             "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
         )

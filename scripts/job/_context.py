@@ -33,6 +33,7 @@ from job._failures import (
     retries_of,
 )
 from job._performance import beside_benchmark, oom_kills, read_record, record
+from job._warnings import collect_warnings, step_of, write_warnings
 
 __all__ = ["CorruptedInput", "InputError", "job"]
 RETRIES = "SCOHORT_RETRIES"  # config section `retries`, as JSON
@@ -45,6 +46,7 @@ def job(snakemake):
 
     snakemake: the script object; uses its input, output, log, threads, rule, wildcards and resources.
     Yields a namespace with one temporary path (str), or list of them, per named output.
+    Output `warnings`, which a step that calls `warn` declares, is written here.
     An InputError ends the job with its message as the only line; any other exception with its traceback.
     """
     log = Path(snakemake.log[0])
@@ -58,8 +60,9 @@ def job(snakemake):
         before = oom_kills()
         with record(snakemake, log, born=retried.get("restarted")) as facts:
             try:
-                with _outputs(snakemake.output) as out:
+                with _outputs(snakemake.output) as out, collect_warnings() as rows:
                     yield out
+                    _write_warnings(out, snakemake, rows)
             except (Exception, KeyboardInterrupt, Stopped) as error:
                 diagnosis = classify(error, oom_kills=oom_kills() - before)
                 facts.update(category=diagnosis.category, kind=diagnosis.kind)
@@ -72,6 +75,14 @@ def job(snakemake):
         if not isinstance(failed, Stopped | KeyboardInterrupt):
             _start_again_if_policy_allows(diagnosis.category, retried)
         raise SystemExit(128 + failed.args[0] if isinstance(failed, Stopped) else 1) from failed
+
+
+def _write_warnings(out, snakemake, rows):
+    """Write what the job warned of into its output `warnings`; a rule without one must not warn."""
+    if hasattr(out, "warnings"):
+        write_warnings(out.warnings, step_of(snakemake.log[0]), rows)
+    elif rows:
+        raise RuntimeError(f"{rows[0]['code']}: rule {snakemake.rule} needs an output named warnings")
 
 
 def _traceback(error):

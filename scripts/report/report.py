@@ -206,6 +206,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
     blocks["meta"] = meta(tables, contrasts, params, provenance["config"])
     words = {
         "title": params.title,
+        "warnings": records(tables["warnings"][""]),
         "cells": cells,
         "agreement": agreement,
         "contrasts": contrasts,

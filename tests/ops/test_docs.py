@@ -2,7 +2,7 @@
 
 Every block of commands (fenced as bash or sh, or indented) of every page is executed in a finished run of the
 tiny demo, or stands in NOT_RUN with the reason. `snakemake` plans instead of running (--dry-run), and so does
-`make` (--dry-run: the target is there, its command is formed), except for the targets in MADE.
+`make` (--dry-run: the target exists, its command is formed), except for the targets in MADE.
 workflow/RUNBOOK.md has a test of its own.
 """
 
@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-PAGES += [ROOT / page for page in ("config/README.md", "bench/README.md", "tests/oracle/README.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+FOLDERS = ("bench", "config", "results", "tests", "tests/oracle")
+PAGES += [ROOT / folder / "README.md" for folder in FOLDERS]
+NEW_STEP = ROOT / "docs/develop/add_a_step.md"
 NOT_RUN = {  # how the block begins -> why it is not executed
     "curl -sI https://": "needs a network",
     "snakemake --profile profiles/local -- results/sex_check": "test_a_new_step_is_added runs it",
@@ -141,9 +143,9 @@ def test_the_configs_of_the_pages_are_accepted(copy, text):
 
 
 def test_a_new_step_is_added_as_the_page_says(tiny_run, tmp_path):
-    """The blocks of docs/extend.md, put where the lines above them say; the step runs and finds the sexes."""
+    """The blocks of NEW_STEP, put where the lines above them say; the step runs and finds the sexes."""
     copy = tiny_run.clone(tmp_path / "scohort")
-    page = (ROOT / "docs/extend.md").read_text().split("## A step")[1]
+    page = NEW_STEP.read_text(encoding="utf-8")
     pieces = re.findall(
         r"`([\w/]+\.(?:py|smk|yaml))`[^`]*?(?:`[^`]*`[^`]*?)*?```(?:python|yaml)\n(.*?)```", page, re.S
     )
@@ -211,9 +213,19 @@ def test_every_job_says_what_it_found(tiny_run):
 
 
 def test_links_of_the_pages_lead_somewhere():
-    for page in [*PAGES, ROOT / "workflow/RUNBOOK.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).resolve().exists(), f"{page.relative_to(ROOT)}: {target}"
+    for page in [*PAGES, *ROOT.glob("workflow/R*.md")]:
+        for target, heading in re.findall(
+            r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", page.read_text(encoding="utf-8")
+        ):
+            place = (page.parent / target).resolve()
+            assert place.exists(), f"{page.relative_to(ROOT)}: {target}"
+            assert not heading or heading in anchors(place), f"{page.relative_to(ROOT)}: {target}#{heading}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that code hosts give to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_make_help_groups_every_target_of_the_makefile():
@@ -229,6 +241,6 @@ def test_make_help_groups_every_target_of_the_makefile():
 
 def test_targets_that_pages_name_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    for page in [*PAGES, ROOT / "workflow/RUNBOOK.md"]:
+    for page in [*PAGES, *ROOT.glob("workflow/R*.md")]:
         named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
         assert named <= targets, f"{page.relative_to(ROOT)}: {named - targets}"

@@ -1,7 +1,7 @@
 """Jobs are killed, disks fill up, Snakemake is stopped and started twice: outputs equal an undisturbed run's.
 
-The faults are drawn with one seed and listed in docs/reliability.md. When a job is killed is drawn in seconds
-of its processor time, so that a busy machine does not move every kill into the start-up.
+The faults are drawn with one seed and listed in docs/develop/failures.md. When a job is killed is drawn in
+seconds of its processor time, so that a busy machine does not move every kill into the start-up.
 """
 
 import collections

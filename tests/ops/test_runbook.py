@@ -34,9 +34,9 @@ def test_the_runbook_covers_what_it_must():
         "What would run now, and why",
         "What changed",
         "Where logs, benchmarks and failures are",
-        "Is what others rely on still whole",
-        "Which class",
-        "Allowed and forbidden moves",
+        "Are the published files complete",
+        "Find the class",
+        "Allowed and forbidden changes",
         "Repair",
         "Escalate",
     ]

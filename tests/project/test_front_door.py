@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 ROOT = Path(__file__).parent.parent.parent
 VENDORED = sorted(
     path
-    for path in (ROOT / "workflow/report/vendor").iterdir()
+    for path in (ROOT / "scripts/report/page/vendor").iterdir()
     if path.name != "README.md" and not path.name.endswith(".LICENSE.txt")
 )
 

@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
-GOVERNANCE = (ROOT / "docs/governance.md").read_text()
+COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.M)
 EXAMPLES = {
     "scripts/donors/sex_check.py",
     "tests/unit/donors/test_sex_check.py",
-}  # of docs/extend.md: the reader makes them
-ROWS = re.findall(r"^\| (`[^|]+`) \|", GOVERNANCE, flags=re.M)
+}  # of docs/develop/add_a_step.md: the reader makes them
+ROWS = re.findall(r"^\| (`[^|]+`) \|", COMMANDS, flags=re.M)
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
 def test_every_target_has_a_row_and_every_row_a_target():
@@ -37,9 +38,10 @@ def test_a_program_explains_itself(program):
     assert len(done.stdout.splitlines()) > 5
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_a_document_names_exist(path):
     named = re.findall(
-        r"`((?:ops|gates|tests|workflow|rules|scripts|profiles|docs)/[\w./-]+)`", path.read_text()
+        r"`((?:ops|gates|tests|workflow|rules|scripts|profiles|docs)/[\w./-]+)`",
+        path.read_text(encoding="utf-8"),
     )
     assert [name for name in named if name not in EXAMPLES and not list(ROOT.glob(name))] == []

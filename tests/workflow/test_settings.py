@@ -25,7 +25,7 @@ WITH_CHECKPOINT = (
     "published_sources",
     "published_places",
 )
-WITH_CHECKPOINT += ("reported_sources", "reported_places", "published_paths")
+WITH_CHECKPOINT += ("warning_tables", "reported_sources", "reported_places", "published_paths")
 OTHER = {  # a valid other value, where adding one to a number will not do
     ("cohort", "path"): {"cohort": {"path": "README.md"}, "gene_sets": []},
     ("cohort", "url"): {"cohort": {"url": "https://x.org/a.h5ad", "size": 1}, "gene_sets": []},
@@ -51,6 +51,8 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("pathvars", "results"): {"pathvars": {"results": "elsewhere"}},
     ("sweep", None): {"sweep": [{"name": "loose", "set": {"qc": {"max_pct_mt": 30}}}]},
     ("stability", "top"): {"stability": {"top": [20]}},
+    ("warnings", "accept"): {"warnings": {"accept": ["genes_not_shared"]}},
+    ("warnings", "error"): {"warnings": {"error": ["genes_not_shared"]}},
     ("random_state", None): {"random_state": 1},
 }  # fmt: skip
 
@@ -133,6 +135,13 @@ def test_a_retry_policy_reaches_no_param(before, monkeypatch):
     given(merge(DEFAULTS, {"retries": {"transient_io": {"max_retries": 9}}}))
     assert '"max_retries": 9' in os.environ["SCOHORT_RETRIES"]
     assert given(merge(DEFAULTS, {"retries": {"transient_io": {"max_retries": 9}}})) == before
+
+
+def test_the_lists_of_warnings_reach_the_jobs_by_the_environment_and_one_rule_by_params(before, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    after = given(merge(DEFAULTS, {"warnings": {"error": ["genes_not_shared"]}}))
+    assert '"error": ["genes_not_shared"]' in os.environ["SCOHORT_WARNINGS"]
+    assert [name for name in after if after[name] != before[name]] == ["warning_table"]
 
 
 def test_the_same_value_reaches_no_other_job(before, monkeypatch):

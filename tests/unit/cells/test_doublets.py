@@ -13,6 +13,7 @@ from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
 from cells import doublets
+from job import collect_warnings
 
 SCRUBLET = {
     "expected_doublet_rate": 0.1,
@@ -290,3 +291,35 @@ def test_seeds_differ_between_groups_and_random_states_and_stay_the_same():
     )  # the first eight digits of `printf 1:donor | sha256sum`
     assert len({doublets.seed_of(state, name) for state in range(3) for name in "abc"}) == 9
     assert all(0 <= doublets.seed_of(i, "x") < 2**32 for i in range(100))  # what numpy accepts
+
+
+def test_groups_that_were_not_scored_or_have_another_threshold_are_warned_of():
+    rows = [
+        {"group": "d1", "status": "scored", "threshold_from": "automatic", "threshold": 0.3, "called": 4},
+        {
+            "group": "d2",
+            "status": "scored",
+            "threshold_from": "expected_rate",
+            "threshold": 0.25,
+            "called": 2,
+        },
+        {"group": "d3", "status": "not_run", "reason": "too_few_cells", "cells": 12},
+        {"group": "", "status": "not_run", "reason": "no_pool", "cells": 7},
+    ]
+    with collect_warnings() as warned:
+        doublets.warn_of(pd.DataFrame(rows, columns=doublets.STATUS).astype({"called": "Int64"}))
+    assert [(row["code"], row["message"], row["number"], row["setting"]) for row in warned] == [
+        (
+            "doublet_threshold_replaced",
+            "d2: the threshold 0.25 is that of the expected doublet rate",
+            2,
+            "doublets.max_called_share",
+        ),
+        ("doublets_not_scored", "d3 is not scored for doublets: too few cells", 12, "doublets.min_cells"),
+        (
+            "doublets_not_scored",
+            "cells without a pool are not scored for doublets: no pool",
+            None,
+            "load.pool",
+        ),
+    ]

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, csc_matrix, csr_array, csr_matrix
 
 from cohort import _blocks, _counts, _shards, load
 from files import _h5ad
-from job import InputError
+from job import InputError, collect_warnings
 
 CELLS, GENES = 60, 25
 SETTINGS = {
@@ -927,3 +927,29 @@ def test_bytes_are_stable(tmp_path):
         run(tmp_path, path, covariates=[AGE, SEX])
         kept.append([(tmp_path / name).read_bytes() for name in names])
     assert kept[0] == kept[1]
+
+
+def test_genes_counts_and_values_that_nobody_uses_are_warned_of():
+    file = {
+        "name": "b",
+        "counts_from": "X",
+        "other_whole_numbers": ["raw.X"],
+        "genes": 9,
+        "genes_not_shared": 4,
+    }
+    odd = {f"{age}+": 2 for age in range(80, 92)}
+    facts = {"files": [file, file | {"name": "a", "other_whole_numbers": [], "genes_not_shared": 0}]}
+    facts["not_parsed"] = {"age": odd, "bmi": {}}
+    with collect_warnings() as warned:
+        load.warn_of(facts, "auto")
+    assert [(row["code"], row["number"]) for row in warned] == [
+        ("genes_not_shared", 4),
+        ("other_counts", None),
+        ("values_not_parsed", 24),
+    ]
+    assert warned[0]["message"].startswith("b: 4 of 9 genes are not in every file")
+    assert "80+ (2 cells), 81+ (2 cells)" in warned[2]["message"]
+    assert warned[2]["message"].endswith(" and 2 more values")
+    with collect_warnings() as chosen:
+        load.warn_of(facts, "X")  # the user has said where counts are
+    assert "other_counts" not in [row["code"] for row in chosen]

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from donors import _contrast, _design, _gene_filter, _shrink, differential
 from donors import _differential_figures as figures
 from files import read_tested, stack_tables
-from job import InputError
+from job import InputError, collect_warnings
 
 pytestmark = [
     # anndata 0.13 and pydeseq2 0.5 use what pandas 3.1 is about to drop
@@ -761,3 +761,24 @@ def test_interferon_genes_lead_in_stimulated_cells(shared_data, cell_type):
     assert (leading.set_index("symbol").loc[["ISG15", "ISG20"], "log2FoldChange"] > 1).all()
     assert result.status["samples_used"] == 15
     assert result.status["message"] == "samples with a coefficient of their own, which tell nothing: 1"
+
+
+USUAL = {"contrast": "age", "label": "B cell", "size_factors": "ratio", "trend": "parametric"}
+USUAL |= {"not_converged": 0, "genes_tested": 2000}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ({}, []),
+        ({"size_factors": "poscounts"}, ["size_factors_by_poscounts"]),
+        ({"trend": "mean"}, ["dispersion_trend_not_fitted"]),
+        ({"not_converged": 3}, ["genes_not_converged"]),
+        ({"size_factors": "", "trend": "", "genes_tested": 0}, []),  # not tested
+    ],
+)
+def test_a_fit_that_is_not_the_usual_one_is_warned_of(status, code):
+    with collect_warnings() as warned:
+        differential.warn_of(USUAL | status)
+    assert [row["code"] for row in warned] == code
+    assert all(row["message"].startswith("age, B cell: ") for row in warned)

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from embedding import dimred
 from embedding.dimred import link, mix, reduce
-from job import InputError
+from job import InputError, collect_warnings
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings(
@@ -143,3 +143,25 @@ def test_all_threads_stay_on_the_cores_of_the_rule():
     folder = Path(dimred.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("went", "code"),
+    [
+        ({"converged": False, "reason": "", "iterations": 3}, ["harmony_not_converged"]),
+        ({"converged": None, "reason": "one_level", "iterations": 0}, ["batch_has_one_level"]),
+        ({"converged": True, "reason": "", "iterations": 3}, []),
+        ({"converged": None, "reason": "", "iterations": 0}, []),
+    ],
+)
+def test_harmony_that_did_not_do_what_was_asked_is_warned_of(went, code):
+    with collect_warnings() as warned:
+        dimred.warn_of(went, "pool")
+    assert [row["code"] for row in warned] == code
+
+
+def test_a_fit_that_did_not_converge_is_warned_of_from_the_status_table():
+    status = pd.DataFrame([{"converged": False, "reason": "", "iterations": 1}])
+    with collect_warnings() as warned:
+        dimred.warn_of(status.astype(object).iloc[0].to_dict(), "pool")
+    assert [row["message"] for row in warned] == ["Harmony by pool did not converge in 1 iterations"]

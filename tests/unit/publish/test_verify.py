@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from _contents import fault_of_column
 from _facts import canonical
-from publish.publish import digest, list_files, write_json
+from publish.publish import build, digest, list_files, write_json
 from verify import release_id, verify
 
 FOLDER = Path(__file__).parent.parent.parent.parent / "scripts/publish"
@@ -465,3 +466,32 @@ def test_a_file_of_another_kind_is_found(release):
 )
 def test_a_column_is_what_its_description_says(values, spec, fault):
     assert fault_of_column(pd.Series(values), spec) == fault
+
+
+def test_a_release_of_a_former_contract_still_verifies(small, tmp_path):
+    """1.0.0 had no warnings.tsv: what a release must hold is said by its own contract.json."""
+    paths, params = small
+    place = [file["kind"] for file in params.files].index("warnings")
+    assert all(file["parts"] == 1 for file in params.files[:place])
+    contract = params.contract | {
+        "files": {kind: spec for kind, spec in params.contract["files"].items() if kind != "warnings"}
+    }
+    old = params.__dict__ | {
+        "contract": contract,
+        "files": [file for file in params.files if file["kind"] != "warnings"],
+    }
+    sources = [source for number, source in enumerate(paths.files) if number != place]
+    folder = tmp_path / "old"
+    folder.mkdir()
+    build(folder, SimpleNamespace(**paths.__dict__ | {"files": sources}), SimpleNamespace(**old))
+    assert not (folder / "warnings.tsv").exists()
+    assert verify(folder) == []
+
+
+def test_a_release_needs_its_warnings_and_their_columns(release):
+    edit_table(release / "warnings.tsv", lambda table: table.assign(accepted="perhaps"))
+    seal(release)
+    assert verify(release) == ["warnings.tsv: column accepted holds 'perhaps', not true or false"]
+    (release / "warnings.tsv").unlink()
+    seal(release)
+    assert any("warnings.tsv" in fault for fault in verify(release))

@@ -24,6 +24,7 @@ from simulated_tables import EVIL, EVIL_GENE, PLANTED, write
 ROOT = Path(__file__).parent.parent.parent.parent
 FOLDER = ROOT / "scripts/report/page"
 COHORT = [
+    "warnings",
     "cells",
     "samples",
     "attrition",
@@ -396,3 +397,36 @@ def test_a_run_without_contrast_and_prediction_has_a_page_too(tmp_path):
     assert 'id="genes"' not in page
     assert 'id="prediction"' not in page
     assert 'id="map"' in page
+
+
+def box(page):
+    """The text of the box of warnings, up to the next section."""
+    return page.split('<section id="warnings"')[1].split("</section>")[0]
+
+
+def test_the_page_begins_with_the_warnings_and_lists_accepted_ones_apart(made):
+    page = made[4]
+    assert page.index('<section id="warnings"') < page.index('<section id="summary"')
+    told, accepted = box(page).split("<details>")
+    assert ">2 warnings</h2>" in told
+    assert "age is missing where it is 90+" in told
+    assert "<code>load.covariates</code>" in told
+    assert re.findall(r'<th scope="row"><code>(\w+)</code></th><td>(\w+)</td>', told) == [
+        ("values_not_parsed", "load"),
+        ("genes_not_converged", "differential"),
+    ]
+    assert re.findall(r'<td class="n">(\d*)</td>', told) == ["12", "3"]
+    assert "1 accepted by the config" in accepted
+    assert "pattern_matches_nothing" in accepted
+    assert '<td class="n"></td>' in accepted  # without a number
+
+
+def test_a_label_in_a_warning_is_escaped(made):
+    assert "age, &lt;script&gt;document.title=" in box(made[4])
+
+
+def test_a_page_without_warnings_says_so(made):
+    _, _, blocks, words, _ = made
+    page = report.render(FOLDER, blocks, words | {"warnings": []})
+    assert ">No warnings</h2>" in box(page)
+    assert "<table" not in box(page)

@@ -1,0 +1,32 @@
+"""Every warning code: the fact that it stands for, in one line, by the step that warns of it.
+
+A code is `snake_case`, means one fact, and keeps its meaning: a config that accepts it must not accept
+something else after an upgrade. `warn` refuses a code that is not here, and so does the config.
+docs/warnings.md is the same for people (gates/describe_warnings.py). Steps and codes are in the order of the
+run, in which the terminal, the page and the release list them.
+"""
+
+BY_STEP = {
+    "load": {
+        "genes_not_shared": "Genes that a file has and another file of the cohort lacks are left out.",
+        "values_not_parsed": "Values of a numeric covariate are not numbers, so they count as missing.",
+        "other_counts": "A file holds whole numbers in more than one place, and one of them is taken.",
+    },
+    "qc": {
+        "pattern_matches_nothing": "No gene symbol matches a pattern: its share is 0 in every cell.",
+    },
+    "doublets": {
+        "doublets_not_scored": "A donor or pool is not scored, so none of its cells is called a doublet.",
+        "doublet_threshold_replaced": "A threshold of Scrublet is replaced by the expected doublet rate.",
+    },
+    "dimred": {
+        "harmony_not_converged": "Harmony reached its last iteration before it converged.",
+        "batch_has_one_level": "The batch has one level, so components are not harmonised.",
+    },
+    "differential": {
+        "size_factors_by_poscounts": "Every tested gene has a zero, so size factors are `poscounts`.",
+        "genes_not_converged": "Coefficients of tested genes did not converge.",
+        "dispersion_trend_not_fitted": "One mean dispersion stands for the trend, which did not converge.",
+    },
+}
+CODES = {code: means for codes in BY_STEP.values() for code, means in codes.items()}
