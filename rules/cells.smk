@@ -56,6 +56,7 @@ rule cells:
     output:
         cells="<results>/cells/cells.parquet",
         attrition="<results>/cells/attrition.tsv",
+        warnings="<results>/warnings/cells.tsv",
     log:
         local("<logs>/cells.log"),
     benchmark:

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from files import read_cell_types, read_tsv, write_tsv
-from job import InputError, job
+from job import InputError, job, warn
 
 STEPS = ["load", "filter", "qc", "doublets"]
 QC_WORDS = ["passed", "reason"]  # the columns of qc/*.parquet that are no metric, besides cell
 LABELS = ["sample", "donor", "cell_type", "pool"]
+SAMPLES_NAMED = 5  # in a warning
 
 
 def join(
@@ -89,6 +90,37 @@ def _filter_reason(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.D
             f"cell {loaded['cell'][unknown].iloc[0]!r} has a sample or type that filter never saw"
         )
     return by_sample.where(by_sample != "", by_type)
+
+
+def warn_of(cells: pd.DataFrame) -> None:
+    """Warn when qc drops most cells of the run, or of some samples. cells: as from `join`."""
+    measured = cells[cells["step"].isin(["qc", "doublets", ""])]
+    fails = measured["step"] == "qc"
+    reasons = (
+        measured.loc[fails, "reason"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    )
+    if fails.mean() > 0.5:
+        reason, first = reasons.index[0], reasons.iloc[0]
+        what = f"qc drops {fails.sum():,} of {len(measured):,} cells ({fails.mean():.0%})"
+        warn(
+            "most_cells_dropped",
+            f"{what}, {first:,} of them by {reason}",
+            count=int(fails.sum()),
+            setting=setting_of(reason),
+        )
+        return
+    dropped = fails.groupby(measured["sample"].astype(str)).mean()
+    worst = dropped[dropped > 0.5].sort_values(ascending=False, kind="stable")
+    if len(worst):
+        named = ", ".join(f"{sample} ({share:.0%})" for sample, share in worst.head(SAMPLES_NAMED).items())
+        more = f" and {len(worst) - SAMPLES_NAMED} more" * (len(worst) > SAMPLES_NAMED)
+        what = f"qc drops most cells of {len(worst):,} of {len(dropped):,} samples: {named}{more}"
+        warn("most_cells_of_samples_dropped", what, count=len(worst), setting="qc")
+
+
+def setting_of(reason: str) -> str:
+    """The config key of a reason of qc: `max_pct_mt` -> `qc.max_pct_mt`, `mad_low_genes` -> `qc.nmads`."""
+    return "qc.nmads" if reason.startswith("mad_") else f"qc.{reason}"
 
 
 def levels(
@@ -201,6 +233,7 @@ if __name__ == "__main__":
         table = attrition(cells, levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
         write_tsv(table, out.attrition)
+        warn_of(cells)
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()
         lost = "; ".join(f"{step} {total[step]:,}" for step in STEPS if step in total)
         print(f"cells: {total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))

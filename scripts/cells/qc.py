@@ -5,11 +5,18 @@ total_counts, pct_counts_in_top_20_genes, and pct_counts_<group> for each group 
 in percent of the cell's counts. A group is matched against the whole symbol, upper case, so `HB[ABDEGMQZ]\d*`
 takes HBA1 and HBB but not HBEGF or HBS1L. A cell without counts has 0 percent of everything.
 
-Limits are fixed ones from the config, and robust ones per sample: median -/+ nmads x 1.4826 x MAD over all
-cells of the sample (samples are never cut by shards). Both sides on log1p counts and log1p genes; only the
+Limits are fixed ones from the config, and robust ones per sample: median -/+ nmads x 1.4826 x MAD over the
+cells of the sample that pass the fixed limits (samples are never cut by shards): cells that are dropped
+anyway must not widen or move the limits of the others. Both sides on log1p counts and log1p genes; only the
 upper side on pct_counts_mt, because few mitochondrial reads harm no cell. With 5 MADs on the log scale the
 upper side takes outliers beyond any doublet (about twice the counts), which are left to `doublets`. There is
-no robust limit where the MAD is 0 (it would drop every cell off the median) or the sample is small.
+no robust limit where the MAD is 0 (it would drop every cell off the median) or few cells of the sample pass.
+
+An unfiltered matrix holds every barcode of a capture, most of them droplets without a cell. A sample looks
+unfiltered when half of its counts are in barcodes with UNFILTERED_FOLD times the counts of its median
+barcode, or more. Where totals are log-normal with standard deviation s (natural log), that fold is exp(s^2):
+1.3 at s = 0.5, as within a tissue, 4.2 at s = 1.2. If moreover most of its barcodes are below qc.min_counts
+or qc.min_genes, the sample is refused; otherwise it is warned of, as the limits do not tell cells apart then.
 Sources: isOutlier of scater (McCarthy et al. 2017, Bioinformatics 33:1179), which has the same constant;
 Heumos et al. 2023, Nature Reviews Genetics 24:550, for the metrics and the sides.
 
@@ -29,6 +36,7 @@ from job import InputError, job, track_progress, warn
 
 TOP = 20
 BLOCK = 2048  # cells at once: bounds the memory of temporary arrays, changes no number
+UNFILTERED_FOLD = 5
 MAD_TO_SD = 1.4826  # MAD of a normal distribution x this = its standard deviation
 
 # reason: (metric, is the limit an upper one); a cell's reason is the first in this order that it fails
@@ -118,20 +126,83 @@ def limits_per_sample(
     """The limits of each sample (rows) by reason (columns), in the metric's unit; missing where none holds.
 
     metrics: as from `measure`; sample: the sample of each cell; fixed: every limit of FIXED, None for none.
-    The columns `cells` and `mads` (are there enough cells for robust limits) come first.
+    The columns `cells` and `mads` (do enough cells pass the fixed limits for robust ones) come first.
     """
     cells = sample.value_counts().sort_index()
-    large = (cells >= min_cells_for_mads) & (nmads is not None)
+    failed = {name: fails(metrics[metric], fixed[name], upper) for name, (metric, upper) in FIXED.items()}
+    passing = ~pd.DataFrame(failed).any(axis=1)
+    enough = passing.groupby(sample).sum() >= min_cells_for_mads
+    large = enough.reindex(cells.index) & (nmads is not None)
     limits = pd.DataFrame({"cells": cells, "mads": large} | {name: fixed[name] for name in FIXED})
     for reason, (metric, upper) in ROBUST.items():
         if nmads is None:
             limits[reason] = np.nan
             continue
         bound = robust_limit(
-            metrics[metric], sample, nmads=nmads if upper else -nmads, log=metric in ON_LOG_SCALE
+            metrics.loc[passing, metric],
+            sample[passing],
+            nmads=nmads if upper else -nmads,
+            log=metric in ON_LOG_SCALE,
         )
-        limits[reason] = bound.where(large)
+        limits[reason] = bound.reindex(cells.index).where(large)
     return limits.astype({name: float for name in [*FIXED, *ROBUST]})
+
+
+def fails(values: pd.Series, limit: pd.Series | float | None, upper: bool) -> pd.Series:
+    """Which values are above an upper limit, or below a lower one; none where the limit is missing."""
+    if limit is None:
+        return pd.Series(False, index=values.index)
+    return values > limit if upper else values < limit  # comparing with a missing limit is False
+
+
+def find_unfiltered(
+    metrics: pd.DataFrame, sample: pd.Series, *, min_counts: int | None, min_genes: int | None
+) -> pd.DataFrame:
+    """The samples that look unfiltered (rows), by the rule in this module's docstring.
+
+    Columns: barcodes; low, how many of them are below min_counts or min_genes; median, the counts of the
+    median barcode; half, the counts above which barcodes hold half of the sample's counts.
+    """
+    low = fails(metrics["total_counts"], min_counts, False)
+    low |= fails(metrics["n_genes_by_counts"], min_genes, False)
+    table = pd.DataFrame(
+        {
+            "barcodes": sample.value_counts().sort_index(),
+            "low": low.groupby(sample).sum(),
+            "median": metrics["total_counts"].groupby(sample).median(),
+            "half": metrics["total_counts"].groupby(sample).apply(weighted_median),
+        }
+    )
+    return table[table["half"] >= UNFILTERED_FOLD * table["median"].clip(lower=1)]
+
+
+def weighted_median(totals: pd.Series) -> int:
+    """The largest total for which barcodes with at least as many counts hold half of all counts."""
+    descending = np.sort(totals.to_numpy())[::-1]
+    reached = np.cumsum(descending, dtype=np.int64)
+    return int(descending[np.searchsorted(reached, reached[-1] / 2)])
+
+
+def check_filtered(unfiltered: pd.DataFrame, *, min_counts: int | None, min_genes: int | None) -> None:
+    """Raise InputError for a sample of which the limits would drop most barcodes; warn of the others.
+
+    unfiltered: as from `find_unfiltered`.
+    """
+    limits = {"counts": min_counts, "genes": min_genes}
+    below = " or ".join(f"fewer than {limit:,} {what}" for what, limit in limits.items() if limit)
+    for row in unfiltered.itertuples():
+        if row.low > row.barcodes / 2:
+            raise InputError(
+                f"sample {row.Index!r} looks unfiltered: {row.low:,} of {row.barcodes:,} barcodes have "
+                f"{below}; use filtered_feature_bc_matrix"
+            )
+        warn(
+            "sample_looks_unfiltered",
+            f"sample {row.Index} may hold droplets without a cell: half of its counts are in barcodes with "
+            f"{row.half:,} counts or more, its median barcode has {row.median:,.0f}",
+            count=row.barcodes,
+            setting="qc.min_counts",
+        )
 
 
 def robust_limit(values: pd.Series, sample: pd.Series, *, nmads: float, log: bool) -> pd.Series:
@@ -142,7 +213,8 @@ def robust_limit(values: pd.Series, sample: pd.Series, *, nmads: float, log: boo
     if log:
         values = np.log1p(values)
     middle = values.groupby(sample).median()
-    mad = (values - sample.map(middle)).abs().groupby(sample).median()
+    distance = (values - values.groupby(sample).transform("median")).abs()
+    mad = distance.groupby(sample).median()
     limit = middle + nmads * MAD_TO_SD * mad.where(mad > 0)
     return np.expm1(limit) if log else limit
 
@@ -150,11 +222,10 @@ def robust_limit(values: pd.Series, sample: pd.Series, *, nmads: float, log: boo
 def judge(metrics: pd.DataFrame, sample: pd.Series, limits: pd.DataFrame) -> pd.Series:
     """The first limit that each cell fails, "" if none: below a lower one or above an upper one."""
     rules = FIXED | ROBUST
-    fails = []
-    for reason, (metric, upper) in rules.items():
-        limit = sample.map(limits[reason])  # comparing with a missing one is False
-        fails.append(metrics[metric] > limit if upper else metrics[metric] < limit)
-    return pd.Series(np.select(fails, list(rules), default=""), index=metrics.index)
+    failed = [
+        fails(metrics[metric], sample.map(limits[reason]), upper) for reason, (metric, upper) in rules.items()
+    ]
+    return pd.Series(np.select(failed, list(rules), default=""), index=metrics.index)
 
 
 def summary(reason: pd.Series) -> str:
@@ -174,6 +245,8 @@ if __name__ == "__main__":
             warn("pattern_matches_nothing", what, setting=f"qc.patterns.{name}")
         sample = shard.obs["sample"].reset_index(drop=True)
         metrics = measure(shard.counts, groups)
+        least = {name: settings[name] for name in ("min_counts", "min_genes")}
+        check_filtered(find_unfiltered(metrics, sample, **least), **least)
         limits = limits_per_sample(metrics, sample, **settings)
         reason = judge(metrics, sample, limits)
         metrics.insert(0, "cell", shard.obs.index)

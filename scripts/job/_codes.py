@@ -14,10 +14,15 @@ BY_STEP = {
     },
     "qc": {
         "pattern_matches_nothing": "No gene symbol matches a pattern: its share is 0 in every cell.",
+        "sample_looks_unfiltered": "A sample has barcodes of two kinds, perhaps droplets without a cell.",
     },
     "doublets": {
         "doublets_not_scored": "A donor or pool is not scored, so none of its cells is called a doublet.",
         "doublet_threshold_replaced": "A threshold of Scrublet is replaced by the expected doublet rate.",
+    },
+    "cells": {
+        "most_cells_dropped": "The limits of qc drop more than half of the cells.",
+        "most_cells_of_samples_dropped": "The limits of qc drop more than half of the cells of some samples.",
     },
     "dimred": {
         "harmony_not_converged": "Harmony reached its last iteration before it converged.",

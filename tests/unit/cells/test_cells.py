@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cells import cells as cells_step
-from job import InputError
+from job import InputError, collect_warnings
 
 SAMPLES = pd.DataFrame(
     {
@@ -311,3 +311,63 @@ def test_attrition_adds_up_in_every_level(drawn):
     everything = table[table["stratum"] == "all"].groupby(["step", "reason"])["cells"].sum()
     by_type = table[table["stratum"] == "type"].groupby(["step", "reason"])["cells"].sum()
     pd.testing.assert_series_equal(everything, by_type)
+
+
+# warnings
+
+
+def judged(failed, sample=None, reason="max_pct_mt"):
+    """Cells of which some fail qc, in the columns that the warnings look at."""
+    failed = np.asarray(failed)
+    return pd.DataFrame(
+        {
+            "sample": "s" if sample is None else sample,
+            "step": np.where(failed, "qc", ""),
+            "reason": np.where(failed, reason, ""),
+        }
+    )
+
+
+def warned_of(cells):
+    with collect_warnings() as warned:
+        cells_step.warn_of(cells)
+    return [(row["code"], row["message"], row["number"], row["setting"]) for row in warned]
+
+
+def test_a_run_that_loses_most_cells_to_qc_is_warned_of_with_its_first_limit():
+    cells = judged([True] * 6 + [False] * 4)
+    cells.loc[5, "reason"] = "min_counts"
+    assert warned_of(cells) == [
+        (
+            "most_cells_dropped",
+            "qc drops 6 of 10 cells (60%), 5 of them by max_pct_mt",
+            6,
+            "qc.max_pct_mt",
+        )
+    ]
+    assert warned_of(judged([True] * 2 + [False], reason="mad_high_mt"))[0][3] == "qc.nmads"
+    assert warned_of(judged([True] * 5 + [False] * 5)) == []
+
+
+def test_cells_that_left_before_qc_do_not_count_and_doublets_passed_it():
+    early = judged([False] * 20).assign(step="filter", reason="few_cells_in_type")
+    assert len(warned_of(pd.concat([early, judged([True, True, False])]))) == 1
+    doublets = judged([False] * 3).assign(step="doublets", reason="doublet")
+    assert warned_of(pd.concat([doublets, judged([True] * 2)]).assign(sample="s")) == []
+    assert warned_of(early) == []
+
+
+def test_samples_that_lose_most_cells_are_one_warning_with_the_worst_first():
+    samples = np.repeat([f"s{number}" for number in range(10)], 10)
+    failed = np.concatenate([np.arange(10) < (10 - i if i < 4 else 0) for i in range(10)])
+    assert warned_of(judged(failed, samples)) == [
+        (
+            "most_cells_of_samples_dropped",
+            "qc drops most cells of 4 of 10 samples: s0 (100%), s1 (90%), s2 (80%), s3 (70%)",
+            4,
+            "qc",
+        )
+    ]
+    failed = np.concatenate([np.arange(10) < (6 if i < 7 else 0) for i in range(10)])
+    message = warned_of(judged(failed, samples))[0][1]
+    assert message.endswith("s0 (60%), s1 (60%), s2 (60%), s3 (60%), s4 (60%) and 2 more")

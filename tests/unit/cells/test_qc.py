@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 
 from cells import qc
-from job import InputError
+from job import InputError, collect_warnings
 
 PATTERNS = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())["qc"][
     "patterns"
@@ -319,6 +319,107 @@ def test_the_table_of_limits_says_exactly_what_was_applied():
         assert found[i] == (failed[0] if failed else "")
     assert limits["cells"].to_dict() == sample.value_counts().to_dict()
     assert {*found} >= {"", "min_counts", "max_pct_mt"}
+
+
+def test_robust_limits_are_those_of_the_cells_that_pass_the_fixed_ones():
+    random = np.random.default_rng(5)
+    cells = random.lognormal(7.8, 0.35, 80).round()
+    background = random.poisson(40, 1500)
+    metrics = metrics_of(np.r_[cells, background])
+    found, limits = reasons(metrics, nmads=5, min_counts=100)
+    _, alone = reasons(metrics[:80], nmads=5, min_counts=100)
+    robust = list(qc.ROBUST)
+    pd.testing.assert_frame_equal(limits[robust], alone[robust])
+    assert set(found[:80]) == {""}
+    assert set(found[80:]) == {"min_counts"}
+    assert limits["cells"].tolist() == [1580]
+
+
+def test_a_sample_with_few_cells_that_pass_gets_fixed_limits_only():
+    metrics = metrics_of([5] * 50 + [100, 120, 140, 160, 9000])
+    found, limits = reasons(metrics, nmads=3, min_counts=50, min_cells_for_mads=6)
+    assert found[50:] == [""] * 5
+    assert limits["mads"].tolist() == [False]
+    assert reasons(metrics, nmads=3, min_counts=50, min_cells_for_mads=5)[0][-1] == "mad_high_counts"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3000), min_size=1, max_size=60),
+    st.lists(st.integers(0, 99), max_size=60),
+    st.sampled_from([None, 3, 5]),
+)
+def test_cells_that_fail_a_fixed_limit_change_no_limit_and_no_other_cell(totals, background, nmads):
+    alone, limits = reasons(metrics_of(totals), nmads=nmads, min_counts=100)
+    found, both = reasons(metrics_of(totals + background), nmads=nmads, min_counts=100)
+    assert found == alone + ["min_counts"] * len(background)
+    pd.testing.assert_frame_equal(both.drop(columns="cells"), limits.drop(columns="cells"))
+
+
+# unfiltered matrices
+
+
+def barcodes(cells, background, depth=2500, sd=0.35, ambient=40, seed=0):
+    """Metrics of a capture: log-normal cells, Poisson background; half as many genes as counts."""
+    random = np.random.default_rng(seed)
+    total = np.r_[depth * random.lognormal(0, sd, cells), random.poisson(ambient, background)].round()
+    return metrics_of(total, genes=total // 2)
+
+
+def check(metrics, sample=None, min_counts=100, min_genes=None):
+    sample = pd.Series(["s"] * len(metrics)) if sample is None else sample
+    least = {"min_counts": min_counts, "min_genes": min_genes}
+    with collect_warnings() as warned:
+        qc.check_filtered(qc.find_unfiltered(metrics, sample, **least), **least)
+    return warned
+
+
+def test_half_of_the_counts_by_hand():
+    assert qc.weighted_median(pd.Series([1, 9, 4, 2])) == 9  # of 16 counts, 8 are reached by 9
+    assert qc.weighted_median(pd.Series([5, 5, 4, 4])) == 5  # of 18, 9 by 5 and 5
+    assert qc.weighted_median(pd.Series([4, 4, 4])) == 4
+    assert qc.weighted_median(pd.Series([0, 0])) == 0
+
+
+@pytest.mark.parametrize("share", [0.55, 0.7, 0.95])
+def test_an_unfiltered_sample_is_refused_with_the_way_out(share):
+    background = round(300 * share / (1 - share))
+    metrics = barcodes(300, background)
+    line = (
+        rf"sample 's' looks unfiltered: {background:,} of {300 + background:,} barcodes have fewer than 100 "
+    )
+    with pytest.raises(InputError, match=line + r"counts; use filtered_feature_bc_matrix"):
+        check(metrics)
+    with pytest.raises(InputError, match="have fewer than 50 genes; use"):
+        check(metrics, min_counts=None, min_genes=50)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        barcodes(1000, 0),
+        barcodes(1000, 0, sd=1.1),  # a tissue with small and large cells
+        barcodes(1000, 0, depth=60, sd=0.8),  # shallow: most fail, and no kind of cell stands out
+        barcodes(1000, 400),  # the fixed limit takes the background, the others are sound
+        metrics_of([0] * 10),
+    ],
+)
+def test_other_samples_are_not_refused(metrics):
+    assert check(metrics) == []
+
+
+def test_background_above_the_limits_is_warned_of():
+    (row,) = check(barcodes(200, 1500, ambient=250, depth=5000))
+    assert (row["code"], row["number"], row["setting"]) == ("sample_looks_unfiltered", 1700, "qc.min_counts")
+    assert row["message"].startswith("sample s may hold droplets without a cell: half of its counts are in ")
+
+
+def test_each_sample_is_looked_at_alone():
+    metrics = pd.concat([barcodes(300, 0), barcodes(300, 900)], ignore_index=True)
+    sample = pd.Series(["fine"] * 300 + ["raw"] * 1200)
+    found = qc.find_unfiltered(metrics, sample, min_counts=100, min_genes=None)
+    assert found.index.tolist() == ["raw"]
+    assert found.loc["raw", ["barcodes", "low"]].tolist() == [1200, 900]
 
 
 def test_summary_counts_each_reason():
