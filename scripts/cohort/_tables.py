@@ -1,0 +1,113 @@
+"""Tables beside the data: what is known of samples or donors, and labels of cells, joined by name.
+
+A table of samples or donors (`load.sample_table`) has a row per sample or donor, named in the column that
+`load.sample` or `load.donor` names, or in a column `sample` or `donor`. A table of cells (`load.cell_table`) has a
+row per cell, named in a column `cell` or `barcode`, and a column `file` where barcodes repeat between the files of a
+cohort. Their other columns count like columns of the file, and win over them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cohort._source import names_of
+from files import read_tsv
+from job import InputError
+
+CELL = ("cell", "barcode", "barcodes", "cell_id", "CELL", "Barcode")  # names of the column that names cells
+FILE = "file"  # the column of a table of cells that names the file, as a sample sheet does
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table beside the data."""
+
+    setting: str
+    path: Path
+    key: str  # the column that names rows
+    rows: pd.DataFrame  # text
+
+    @property
+    def columns(self) -> list[str]:
+        """What it tells of a cell, sample or donor."""
+        return [column for column in self.rows if column not in (self.key, FILE)]
+
+
+def read_cell_table(path: str | None) -> Table | None:
+    """The table of cells. InputError when no column names them."""
+    if not path:
+        return None
+    return _read(path, "load.cell_table", CELL)
+
+
+def read_sample_table(path: str | None, sample: str | None, donor: str | None) -> Table | None:
+    """The table of samples or donors. sample, donor: the columns that name them. InputError without such a column."""
+    if not path:
+        return None
+    keys = [column for column in (sample, donor, "sample", "donor") if column]
+    return _read(path, "load.sample_table", tuple(dict.fromkeys(keys)))
+
+
+def _read(path: str, setting: str, keys: tuple[str, ...]) -> Table:
+    try:
+        rows = read_tsv(path)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{setting}: {path} cannot be read as text separated by tabs ({error})") from error
+    rows.columns = [column.strip().removeprefix("\ufeff") for column in rows.columns]
+    rows = rows.apply(lambda column: column.str.strip())
+    rows = rows[(rows != "").any(axis=1)]
+    key = next((column for column in keys if column in rows), None)
+    if key is None:
+        raise InputError(
+            f"{setting}: {path} has no column that names its rows (it has: {names_of(rows)}); name one {keys[0]!r}"
+        )
+    by = [key, FILE] if FILE in rows and setting == "load.cell_table" else [key]
+    twice = rows[rows.duplicated(by)]
+    if len(twice):
+        raise InputError(f"{setting}: {path} has several rows for {twice[key].iloc[0]!r}; keep one of them")
+    return Table(setting, Path(path), key, rows)
+
+
+def add_cell_columns(obs: pd.DataFrame, file: pd.Series, table: Table) -> tuple[pd.DataFrame, int, list[str]]:
+    """Obs with the columns of a table of cells, how many cells it lacks, and its rows that match no cell.
+
+    obs: one row per cell, the index holds barcodes; file: the name of each cell's file, in the same order.
+    """
+    by_file = FILE in table.rows
+    cells = pd.MultiIndex.from_arrays([file, obs.index]) if by_file else pd.Index(obs.index)
+    rows = table.rows.set_index([FILE, table.key] if by_file else table.key)
+    if not by_file and cells[cells.isin(rows.index)].has_duplicates:
+        raise InputError(
+            f"load.cell_table: barcodes repeat between files of the cohort; add a column {FILE!r} to {table.path} "
+            f"that names the file of each, such as {file.iloc[0]!r}"
+        )
+    places = rows.index.get_indexer(cells)
+    return *_joined(obs, rows, places, table), _unmatched(rows, places)
+
+
+def add_sample_columns(obs: pd.DataFrame, names: pd.Series, table: Table) -> tuple[pd.DataFrame, int, list[str]]:
+    """The same for a table of samples or donors. names: of each cell's sample or donor, as the table names them."""
+    rows = table.rows.set_index(table.key)
+    places = rows.index.get_indexer(pd.Index(names.astype(object)))
+    return *_joined(obs, rows, places, table), _unmatched(rows, places)
+
+
+def _joined(obs: pd.DataFrame, rows: pd.DataFrame, places, table: Table) -> tuple[pd.DataFrame, int]:
+    if (places < 0).all():
+        has = names_of(map(repr, rows.index[:SHOWN]))
+        raise InputError(
+            f"{table.setting}: no row of {table.path} matches a cell of the cohort (its rows: {has}); correct "
+            f"column {table.key!r}"
+        )
+    joined = obs.copy()
+    for column in table.columns:
+        values = rows[column].to_numpy(dtype=object)[places]
+        joined[column] = pd.Series(values, index=obs.index).where(places >= 0, None)
+    return joined, int((places < 0).sum())
+
+
+def _unmatched(rows: pd.DataFrame, places) -> list[str]:
+    missing = rows.index.delete(places[places >= 0])
+    return [str(name) for name in missing]
