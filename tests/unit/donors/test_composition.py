@@ -43,9 +43,9 @@ def test_a_type_that_no_sample_has_is_not_tested():
 
 def test_columns_of_a_sample_are_over_all_its_cells():
     rows = pd.DataFrame(
-        {"cell_type": ["t", "b"], "label": ["T", "B"], "sample": "a", "donor": "d", "pool": "", "age": 40.0, "cells": [3, 1],
-         "counts": [100, 300], "log_cells": 0.0, "log_depth": 0.0, "pct_counts_mt": [4.0, 8.0],
-         "used": True, "reason": ""}
+        {"cell_type": ["t", "b"], "label": ["T", "B"], "sample": "a", "donor": "d", "pool": "", "age": 40.0,
+         "cells": [3, 1], "counts": [100, 300], "log_cells": 0.0, "log_depth": 0.0,
+         "pct_counts_mt": [4.0, 8.0], "used": True, "reason": ""}
     )  # fmt: skip
     row = describe_samples(rows, ["age"]).loc["a"]
     assert row["log_cells"] == np.log(4)
