@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import _root  # noqa: F401
-from cohort.load import numbers
+from cohort._values import numbers
 from files import RESERVED_COLUMNS
 
 Table = dict[str, pd.Series]  # column -> label of each cell, categorical text, missing where there is none

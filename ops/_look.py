@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
 import _root  # noqa: F401
 from _guess import Table
-from cohort._blocks import hdf5
-from cohort._counts import find_counts, find_places, read_labels
-from cohort.load import labels
+from cohort._anndata import find_places, layout, open_anndata, opener, read_labels
+from cohort._blocks import sample_rows
+from cohort._entries import Entry
+from cohort._source import Wanted
+from cohort._values import labels
 from job import InputError
 
 SHOWN = 4  # values of a column that are shown
@@ -22,16 +23,22 @@ class Cohort:
     """What an h5ad says without its matrix being read: columns, genes, place and size of the counts."""
 
     def __init__(self, path: Path, counts: str):
-        with hdf5(path) as file:
-            if not isinstance(file.get("obs"), h5py.Group):
+        with opener(path)() as file:
+            if "obs" not in file or hasattr(file["obs"], "shape"):
                 raise InputError(
                     f"{path}: no h5ad of anndata 0.7 or later; a 10x file brings no donors and cell types: "
                     "list it in a sheet, a .tsv with the columns path, donor_id, ... (docs/faq.md)"
                 )
             names, columns, read = read_labels(file["obs"])
             self.path, self.cells = path, len(names)
-            self.table: Table = {column: labels(pd.Series(read(column))) for column in columns}
-            self.place, self.also = find_counts(file, path, counts)
+            self.table: Table = {column: labels(pd.Series(read(column)), None) for column in columns}
+            source = open_anndata(
+                file,
+                Entry(path.stem, path, None, None),
+                Wanted({}, (), frozenset(), counts, None, None),
+                rounded=False,
+            )
+            self.place, self.also = source.place, source.also
             genes, gene_columns, read = read_labels(file["raw/var" if self.place == "raw.X" else "var"])
             self.genes = pd.Index(genes)
             self.symbol_column = next((name for name in SYMBOLS if name in gene_columns), None)
@@ -39,20 +46,16 @@ class Cohort:
             self.symbols = pd.Series(
                 np.asarray(read(self.symbol_column), object) if self.symbol_column else genes
             )
-            self.sizes = sample_sizes(find_places(file)[self.place], self.cells)
+            self.sizes = sample_sizes(find_places(file)[self.place], self.cells, len(self.genes))
 
 
-def sample_sizes(matrix: h5py.Group | h5py.Dataset, cells: int) -> pd.DataFrame | None:
+def sample_sizes(matrix, cells: int, genes: int) -> pd.DataFrame | None:
     """Genes and counts of some cells spread over the file; None for a matrix that is stored by gene."""
-    rows = np.unique(np.linspace(0, cells - 1, LOOKED_AT, dtype=np.int64))
-    if isinstance(matrix, h5py.Dataset):
-        found = [(np.count_nonzero(matrix[row]), matrix[row].sum()) for row in rows]
-    elif matrix.attrs.get("encoding-type") == "csr_matrix":
-        ends, data = matrix["indptr"][:], matrix["data"]
-        found = [(ends[row + 1] - ends[row], data[ends[row] : ends[row + 1]].sum()) for row in rows]
-    else:
+    kind, _ = layout(matrix, cells, genes)
+    if kind == "csc":
         return None
-    return pd.DataFrame(found, columns=["min_genes", "min_counts"])
+    rows = sample_rows(matrix, kind, cells, genes, LOOKED_AT)
+    return pd.DataFrame({"min_genes": (rows > 0).sum(axis=1), "min_counts": rows.sum(axis=1)})
 
 
 def show(cohort: Cohort) -> None:

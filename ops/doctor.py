@@ -8,7 +8,6 @@ when there is a fault. Nothing is changed; the probes of folders that are writte
 
 import argparse
 import contextlib
-import csv
 import importlib.util
 import json
 import os
@@ -27,6 +26,8 @@ from snakemake.utils import update_config
 
 from _locked import drifted, missing, pins
 from _root import ROOT
+from cohort import list_files
+from job import InputError
 from workflow.checks import find_problems
 
 FORBIDDEN = {
@@ -122,22 +123,13 @@ def cohort(options: Options) -> Iterator[Finding]:
         source = "is downloaded first" if options.config["cohort"]["url"] else "the demo is simulated"
         yield Finding("cohort", "ok", f"not checked: {source}")
         return
-    from cohort import load as step
-    from job import CorruptedInput, InputError, classify
+    from cohort.load import describe_cohort
+    from job import CorruptedInput, classify
 
-    files = cohort_files(options.folder / path)
-    roles = {role: settings[role] for role in step.ROLES}
     try:
-        wanted = step.wanted_columns(roles, settings["covariates"], settings["exclude"])
-        symbols, counts = settings["symbols"], settings["counts"]
-        sources = step.open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-        genes = step.find_shared_genes(sources)
-        cells, values = step.describe_cells(sources, roles)
-        usable = cells[step.find_unusable(cells, values, settings["exclude"]) == ""]
-        if usable.empty:
-            raise InputError("cohort: no cell is usable; set load.sample, donor, cell_type")
-        samples = step.describe_samples(usable, values.loc[usable.index], settings["covariates"])
-        step.assign_shards(usable, settings["shards"], settings["shard_by"])
+        with contextlib.chdir(options.folder):
+            files = [str(file) for file in list_files(Path(path))]
+            found = describe_cohort(files, **{key: settings[key] for key in settings})
     except CorruptedInput as error:
         yield Finding("cohort", "FAULT", str(error), "get the file again and compare its size or sha256")
     except InputError as error:
@@ -146,31 +138,23 @@ def cohort(options: Options) -> Iterator[Finding]:
         found = classify(error)
         yield Finding("cohort", "FAULT", f"{path}: {found.category}: {found.evidence}", "is the file whole?")
     else:
-        found = (
-            f"{len(usable):,} of {len(cells):,} cells usable, {len(genes):,} genes, {len(samples):,} samples"
+        what = (
+            f"{len(found.usable):,} of {len(found.cells):,} cells usable, {len(found.genes):,} genes, "
+            f"{len(found.samples):,} samples"
         )
-        yield Finding("cohort", "ok", f"{found}; counts from {sources[0].place}")
-
-
-def cohort_files(path: Path) -> list[str]:
-    """The files that rule load gets: of a 10x folder its parts, otherwise the file itself."""
-    if not path.is_dir():
-        return [str(path)]
-    wanted = ("matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv")
-    return sorted(str(file) for file in path.iterdir() if file.name.removesuffix(".gz") in wanted)
+        yield Finding("cohort", "ok", f"{what}; counts from {found.sources[0].place}")
 
 
 def cohort_mb(options: Options) -> float:
     """MB of the cohort: of the files, of the download, or of the demo."""
     setting = options.config["cohort"]
     if setting["path"]:
-        paths = [options.folder / setting["path"]]
-        if paths[0].suffix == ".tsv" and paths[0].is_file():
-            with open(paths[0], newline="", encoding="utf-8") as sheet:
-                rows = csv.DictReader(sheet, delimiter="\t")
-                paths = [paths[0].parent / row["path"] for row in rows if row.get("path")]
-        files = [Path(file) for path in paths for file in cohort_files(path)]
-        return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+        try:
+            with contextlib.chdir(options.folder):
+                files = list_files(Path(setting["path"]))
+                return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+        except InputError:  # said by the check of the cohort
+            return 0.0
     if setting["url"]:
         return (setting["size"] or 0) / 2**20
     demo = options.config["simulate"]

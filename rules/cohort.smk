@@ -46,6 +46,8 @@ rule load:
     """Check the cohort and write it as shards of whole donors."""
     input:
         cohort=cohort_files,
+        sample_table=cohort_table("sample_table"),
+        cell_table=cohort_table("cell_table"),
     output:
         shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
         cells="<results>/load/cells.parquet",

@@ -46,10 +46,12 @@ os.environ.update(PYTHONPATH=os.pathsep.join([SCRIPTS, *BESIDE]))
 PYTHON = sys.executable if Path(sys.executable).exists() else shlex.split(sys.executable)[0]
 sys.executable = shlex.quote(PYTHON)  # Snakemake gives it to a shell as it is, also with spaces in its path
 
+from cohort import list_files
 from workflow.digests import Digests
 
 digest = Digests(lambda path: workflow_file(f"../scripts/{path}")).digest
-digest("donors/contrasts")  # from a git host, this brings here what the checks import
+for step in ("donors/contrasts", "cohort/load"):
+    digest(step)  # from a git host, this brings here what the checks import
 
 
 include: "checks.smk"
@@ -100,27 +102,12 @@ def cohort_files(wildcards):
         return [downloaded_file(config["cohort"]["url"])]
     if not config["cohort"]["path"]:
         return ["<results>/simulate/cohort.h5ad"]
-    path = Path(config["cohort"]["path"])
-    return [str(path)] if path.suffix != ".tsv" and not path.is_dir() else sheet_or_folder(path)
+    return [str(file) for file in list_files(Path(config["cohort"]["path"]))]
 
 
-def sheet_or_folder(path):
-    """A sample sheet with the files that it lists, or the three files of a 10x mtx folder."""
-    if path.is_dir():
-        wanted = ("matrix.mtx", "barcodes.tsv", "features.tsv", "genes.tsv")
-        found = sorted(str(file) for file in path.iterdir() if file.name.removesuffix(".gz") in wanted)
-        if len(found) < 3:
-            refuse([f"cohort.path: {path} is not a 10x folder; it lacks one of {', '.join(wanted)}"])
-        return found
-    with open(path, newline="", encoding="utf-8-sig") as sheet:
-        rows = list(csv.DictReader(sheet, delimiter="\t"))
-    if not rows or "path" not in rows[0]:
-        refuse([f"cohort.path: {path} needs a header with a column 'path' and a row per file"])
-    files = [str(path)]
-    for row in rows:
-        file = path.parent / row["path"]
-        files += sheet_or_folder(file) if file.is_dir() else [str(file)]
-    return files
+def cohort_table(key):
+    """A table beside the data, if the config names one: `sample_table` or `cell_table`."""
+    return config["load"][key] or []
 
 
 def gene_sets(wildcards):

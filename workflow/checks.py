@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
+from cohort import list_files
 from donors import is_curve, parse, variables_of
 from job import CODES, InputError
 
@@ -65,6 +66,15 @@ def check_cohort(config: dict) -> Iterator[str]:
         yield f"cohort.path: {path} does not exist"
     elif path and not os.access(path, os.R_OK):
         yield f"cohort.path: {path} cannot be read; check its permissions"
+    elif path:
+        try:
+            list_files(Path(path))
+        except InputError as error:
+            yield str(error)
+    for key in ("sample_table", "cell_table"):
+        table = config["load"][key]
+        if table and not os.access(table, os.R_OK):
+            yield f"load.{key}: {table} does not exist or cannot be read; correct it or set it to null"
     for file in config["gene_sets"]:
         if file.startswith(DEMO):
             if path or url:

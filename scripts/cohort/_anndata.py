@@ -1,8 +1,7 @@
-"""AnnData stores: h5ad files of any age since anndata 0.7, and zarr folders. Labels and genes now, counts later.
+"""AnnData stores: h5ad files since anndata 0.7, and zarr folders.
 
-Counts are in X, raw.X or a layer. Files come without anndata's encoding attributes too, or with R's, which are
-arrays of one value.
-Format: https://anndata.readthedocs.io/en/stable/fileformat-prose.html
+Counts are in X, raw.X or a layer. Files come without anndata's encoding attributes too, or with R's, which
+are arrays of one value. Format: https://anndata.readthedocs.io/en/stable/fileformat-prose.html
 """
 
 import contextlib
@@ -88,8 +87,12 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool) -> Sourc
 
 def find_places(store) -> dict:
     """Matrices of cells x genes in order of preference, by the names that load.counts takes."""
-    layers = sorted(store["layers"].keys() if "layers" in store else (), key=lambda name: ("count" not in name.lower(), name))
-    found = {"X": store.get("X"), "raw.X": store["raw"].get("X") if "raw" in store else None}
+    layers = sorted(
+        store["layers"].keys() if "layers" in store else (),
+        key=lambda name: ("count" not in name.lower(), name),
+    )
+    raw = store.get("raw")
+    found = {"X": store.get("X"), "raw.X": None if raw is None or is_array(raw) else raw.get("X")}
     found |= {f"layers/{layer}": store["layers"][layer] for layer in layers}
     return {
         name: element
@@ -132,14 +135,14 @@ def read_labels(group) -> tuple[pd.Index, list[str], Callable]:
 
 
 def _labels_without_encoding(group) -> tuple[pd.Index, list[str], Callable]:
-    """The same where the group does not say what it holds: every array of the length of the index is a column."""
+    """The same where the group does not say what it holds: every array besides the index is a column."""
     names = [name for name in group if name != "__categories"]
     written = attribute(group, "_index")
     index = next((name for name in (written, *INDEX) if name in names), None)
     if index is None:
         raise InputError(
-            f"{group.name.strip('/')} has no index ({names_of(names) or 'it is empty'}) and no encoding; read the "
-            "file and write it again with a current anndata"
+            f"{group.name.strip('/')} has no index ({names_of(names) or 'it is empty'}) and no encoding; "
+            "read the file and write it again with a current anndata"
         )
     read = partial(_column, group)
     return pd.Index(read(index)).astype(str), [name for name in names if name != index], read
@@ -164,5 +167,7 @@ def _text(array) -> np.ndarray:
     """An array; text as str."""
     values = array[:]
     if values.dtype.kind in "SO":
-        return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
+        return np.array(
+            [value.decode() if isinstance(value, bytes) else value for value in values], dtype=object
+        )
     return values

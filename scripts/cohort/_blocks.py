@@ -96,9 +96,9 @@ def matrix_blocks(
                 yield csr_array(tuple(parts), shape=(len(parts[2]) - 1, n_columns))
 
 
-def sample_rows(matrix, layout: str, n_rows: int, n_columns: int) -> np.ndarray:
-    """Some rows spread evenly over a matrix, (rows, columns) float64; the same for any matrix of as many rows."""
-    rows = np.unique(np.linspace(0, n_rows - 1, min(SAMPLED_ROWS, n_rows), dtype=np.int64))
+def sample_rows(matrix, layout: str, n_rows: int, n_columns: int, number: int = SAMPLED_ROWS) -> np.ndarray:
+    """Rows spread evenly over a matrix, (rows, columns) float64: the same ones for matrices of one height."""
+    rows = np.unique(np.linspace(0, n_rows - 1, min(number, n_rows), dtype=np.int64))
     if layout == "dense":
         return np.array([matrix[int(row)] for row in rows], dtype=float).reshape(len(rows), n_columns)
     sample = np.zeros((len(rows), n_columns))

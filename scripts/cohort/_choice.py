@@ -1,9 +1,9 @@
 """Which of several places of an AnnData store holds the counts.
 
-A place may hold counts when sampled values are non-negative whole numbers, not all zero. Several such places are
-compared in sampled cells: one contains another when it has its genes and is nowhere smaller, as the whole does a
-part of a sum (spliced counts), all genes a subset of them, counts a copy that was rounded after a correction. The
-place that contains all others is taken; where there is none, the user decides.
+A place may hold counts when sampled values are non-negative whole numbers, not all zero. Several such places
+are compared in sampled cells: one contains another when it has its genes and is nowhere smaller, as the
+whole does a part of a sum (spliced counts), all genes a subset of them, counts a copy that was rounded after
+a correction. The place that contains all others is taken; where there is none, the user decides.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,10 @@ from cohort._blocks import is_array
 from cohort._source import names_of
 from job import InputError
 
-STRETCHES, VALUES = 64, 1024  # stretches of stored values that are looked at before a full pass, values in each
+STRETCHES, VALUES = (
+    64,
+    1024,
+)  # stretches of stored values that are looked at before a full pass, values in each
 CORRECTED = 0.1  # share of whole numbers among values from which fractions are corrected counts
 
 
@@ -32,8 +35,9 @@ def choose_counts(
     """The place of the counts, and what other places hold, in words.
 
     places: matrices by name, in order of preference; genes: ids of their columns; sample: gives some rows,
-    (rows, genes), the same cells of each place. counts: `load.counts`; rounded: `load.round`, which lets corrected
-    counts with fractions pass. Raises InputError when no place has counts, or none contains the others.
+    (rows, genes), the same cells of each place. counts: `load.counts`; rounded: `load.round`, which lets
+    corrected counts with fractions pass. Raises InputError when no place has counts, or none contains the
+    others.
     """
     if counts not in ("auto", *places):
         raise InputError(
@@ -60,14 +64,15 @@ def choose_counts(
     rows = {name: sample[name]() for name in whole}
     for name in whole:
         if all(contains(genes[name], rows[name], genes[other], rows[other]) for other in whole):
-            others = [other for other in whole if other != name]
-            return name, [_relation(other, name, genes, rows) for other in others]
+            relations = [_relation(other, name, genes, rows) for other in whole if other != name]
+            return name, [relation for relation in relations if relation]
     shown = "; ".join(
-        f"{name}: {len(genes[name]):,} genes, {rows[name].sum(axis=1).mean():,.0f} counts a cell" for name in whole
+        f"{name}: {len(genes[name]):,} genes, {rows[name].sum(axis=1).mean():,.0f} counts a cell"
+        for name in whole
     )
     raise InputError(
-        f"load.counts: {path} holds counts in {len(whole)} places, none of which contains the others ({shown}); "
-        "set load.counts to one, or add up the parts of a sum in a layer and name that"
+        f"load.counts: {path} holds counts in {len(whole)} places, none of which contains the others "
+        f"({shown}); set load.counts to one, or add up the parts of a sum in a layer and name that"
     )
 
 
@@ -82,11 +87,11 @@ def contains(genes: pd.Index, rows: np.ndarray, other_genes: pd.Index, other_row
 
 
 def _relation(other: str, name: str, genes: dict[str, pd.Index], rows: dict[str, np.ndarray]) -> str:
-    """What another place holds, seen from the one that contains it."""
+    """What another place holds, seen from the one that contains it; empty when it is the same."""
     share = rows[other].sum() / rows[name].sum()
     if len(genes[other]) < len(genes[name]):
         return f"{other} has {len(genes[other]):,} of {len(genes[name]):,} genes"
-    return f"{other} is the same" if share == 1 else f"{other} has {share:.0%} of its counts"
+    return "" if share == 1 else f"{other} has {share:.0%} of its counts"
 
 
 def _sampled(matrix) -> np.ndarray:

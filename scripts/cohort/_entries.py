@@ -1,9 +1,9 @@
-"""What a cohort consists of: the files behind `cohort.path`, each with its name and its row of a sample sheet.
+"""The files that a cohort consists of, each with its name and its row of a sample sheet.
 
-Only names are looked at, no content but that of the sheet, so that planning a run needs nothing else. A sheet is
-a TSV with a column `path`, relative to itself, and columns that hold for all cells of a file. The three files of
-a 10x matrix may have a prefix, as in GEO: each prefix is an entry. Of Cell Ranger's `outs/` the filtered matrix
-is taken.
+Only names are looked at, no content but that of the sheet, so that planning a run needs nothing else. A
+sheet is a TSV with a column `path`, relative to itself, and columns that hold for all cells of a file. The
+three files of a 10x matrix may have a prefix, as in GEO: each prefix is an entry. Of Cell Ranger's `outs/`
+the filtered matrix is taken.
 """
 
 import csv
@@ -14,7 +14,12 @@ from pathlib import Path
 from job import InputError
 
 TENX = re.compile(r"(.*?)(matrix\.mtx|barcodes\.tsv|features\.tsv|genes\.tsv)(\.gz)?")
-KINDS = {"matrix.mtx": "matrix", "barcodes.tsv": "barcodes", "features.tsv": "features", "genes.tsv": "features"}
+KINDS = {
+    "matrix.mtx": "matrix",
+    "barcodes.tsv": "barcodes",
+    "features.tsv": "features",
+    "genes.tsv": "features",
+}
 FILTERED = ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices", "filtered_feature_bc_matrix.h5")
 READ = (".h5ad", ".h5", ".loom", ".zarr")
 REFUSED = {  # how a name ends -> what it is, and what to do
@@ -57,7 +62,9 @@ def list_entries(path: Path, key: str = "cohort.path") -> list[Entry]:
     entries = []
     for row in read_sheet(path):
         place = path.parent / row["path"]
-        entries += _entries_of(place, re.sub(r"\.(h5ad|h5|loom|zarr)$", "", row["path"]), row, f"{path}: path")
+        entries += _entries_of(
+            place, re.sub(r"\.(h5ad|h5|loom|zarr)$", "", row["path"]), row, f"{path}: path"
+        )
     return entries
 
 
@@ -84,20 +91,24 @@ def read_sheet(sheet: Path) -> list[dict[str, str]]:
     except (FileNotFoundError, PermissionError) as error:
         raise InputError(f"cohort.path: {sheet} cannot be read ({error.strerror}); correct it") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{sheet}: is not text in UTF-8; save it as text in UTF-8, separated by tabs") from error
+        raise InputError(
+            f"{sheet}: is not text in UTF-8; save it as text in UTF-8, separated by tabs"
+        ) from error
     lines = [[field.strip() for field in line] for line in csv.reader(text.splitlines(), delimiter="\t")]
     lines = [line for line in lines if any(line)]
     header, rows = (lines[0], lines[1:]) if lines else ([], [])
     if "path" not in header or not rows:
         has = ", ".join(header) or "none"
         raise InputError(
-            f"{sheet}: {len(rows)} rows, columns {has}; needs a header with a column 'path', separated by tabs, "
-            "and a row per file"
+            f"{sheet}: {len(rows)} rows, columns {has}; needs a header with a column 'path', "
+            "separated by tabs, and a row per file"
         )
     for number, line in enumerate(rows, start=1):
         if len(line) > len(header):
-            raise InputError(f"{sheet}: row {number} has {len(line)} fields for {len(header)} columns; correct it")
-    table = [dict(zip(header, line + [""] * (len(header) - len(line)))) for line in rows]
+            raise InputError(
+                f"{sheet}: row {number} has {len(line)} fields for {len(header)} columns; correct it"
+            )
+    table = [dict(zip(header, line + [""] * (len(header) - len(line)), strict=True)) for line in rows]
     paths = [row["path"] for row in table]
     for row in table:
         if not row["path"]:
@@ -124,7 +135,8 @@ def _entries_of(path: Path, name: str, row: dict | None, key: str) -> list[Entry
             raise InputError(f"{key}: {path} is {REFUSED[ending].format(key=key)}")
     if path.suffix not in READ:
         raise InputError(
-            f"{key}: {path} is of no known format; give {', '.join(READ)}, a 10x folder, or a .tsv sheet of these"
+            f"{key}: {path} is of no known format; give {', '.join(READ)}, a 10x folder, "
+            "or a .tsv sheet of these"
         )
     return [Entry(name, path, None, row)]
 
@@ -142,7 +154,8 @@ def _folder(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
                 "--cellranger --filter, or --h5ad --filter, and name that"
             )
         raise InputError(
-            f"{key}: {path} is not a 10x folder; it lacks matrix.mtx, barcodes.tsv and features.tsv (or genes.tsv)"
+            f"{key}: {path} is not a 10x folder; it lacks matrix.mtx, barcodes.tsv and features.tsv "
+            "(or genes.tsv)"
         )
     for prefix, found in matrices.items():
         _check_complete(path, prefix, found, key)
@@ -162,7 +175,8 @@ def _matrices(folder: Path) -> dict[str, dict[str, Path]]:
             found.setdefault(match[1], {})[KINDS[match[2]]] = file
     order = ("matrix", "barcodes", "features")
     return {
-        prefix: {kind: parts[kind] for kind in order if kind in parts} for prefix, parts in sorted(found.items())
+        prefix: {kind: parts[kind] for kind in order if kind in parts}
+        for prefix, parts in sorted(found.items())
     }
 
 
@@ -171,4 +185,6 @@ def _check_complete(folder: Path, prefix: str, found: dict[str, Path], key: str)
     names = {"matrix": "matrix.mtx", "barcodes": "barcodes.tsv", "features": "features.tsv or genes.tsv"}
     lacking = [f"{prefix}{name}" for kind, name in names.items() if kind not in found]
     if lacking:
-        raise InputError(f"{key}: {folder} is a 10x folder without {', '.join(lacking)}; add it or correct {key}")
+        raise InputError(
+            f"{key}: {folder} is a 10x folder without {', '.join(lacking)}; add it or correct {key}"
+        )

@@ -1,8 +1,9 @@
 """Which features of a file are genes of one genome.
 
-Antibodies, guides and peaks stand among the genes in files of several assays: 10x names the kind of each feature,
-anndata keeps it as `feature_types`. CELLxGENE names spike-ins in `feature_biotype`. Where reads were aligned to
-several genomes, Cell Ranger writes the genome in front of ids and symbols (`GRCh38_`, `mm10___`).
+Antibodies, guides and peaks stand among the genes in files of several assays: 10x names the kind of each
+feature, anndata keeps it as `feature_types`. CELLxGENE names spike-ins in `feature_biotype`. Where reads
+were aligned to several genomes, Cell Ranger writes the genome in front of ids and symbols (`GRCh38_`,
+`mm10___`).
 """
 
 import re
@@ -15,7 +16,9 @@ from cohort._source import names_of
 from job import InputError
 
 GENES = {"feature_types": "Gene Expression", "feature_type": "Gene Expression", "feature_biotype": "gene"}
-GENOME = re.compile(r"((?:GRCh|GRCm|GRCr|hg|mm|rn|Rnor|mRatBN|danRer|dm|BDGP|Mmul|Sscrofa)[\w.]*?\d[\w.-]*?)_+(?=[A-Za-z])")
+GENOME = re.compile(
+    r"((?:GRCh|GRCm|GRCr|hg|mm|rn|Rnor|mRatBN|danRer|dm|BDGP|Mmul|Sscrofa)[\w.]*?\d[\w.-]*?)_+(?=[A-Za-z])"
+)
 AT_LEAST = 0.5  # share of features with a genome in front from which it is one
 
 
@@ -26,12 +29,12 @@ def choose_genes(
     genome: str | None,
     genomes: np.ndarray | None = None,
 ) -> tuple[pd.Series, np.ndarray, dict[str, int]]:
-    """The genes of a file: symbols by id, their columns, and how many features of which kind are not among them.
+    """Genes of a file: symbols by id, their columns, and the number of other features by kind.
 
-    symbols: of all features, in the order of the columns, indexed by id. kinds: column of the file -> kind of
-    each feature. genome: `load.genome`. genomes: of each feature, where the file says it apart from the names.
-    A genome in front of ids and symbols is taken off. Raises InputError when genes are of several genomes and
-    load.genome does not choose one.
+    symbols: of all features, in the order of the columns, indexed by id. kinds: column of the file -> kind
+    of each feature. genome: `load.genome`. genomes: of each feature, where the file says it apart from the
+    names. A genome in front of ids and symbols is taken off. Raises InputError when genes are of several
+    genomes and load.genome does not choose one.
     """
     keep, left_out = np.full(len(symbols), True), {}
     for column, gene in GENES.items():
@@ -46,7 +49,8 @@ def choose_genes(
         if len(found) > 1 and genome not in found:
             counts = names_of(f"{name} {int((written[keep] == name).sum()):,}" for name in found)
             raise InputError(
-                f"load.genome: {path} has genes of {len(found)} genomes ({counts}); set load.genome to one of them"
+                f"load.genome: {path} has genes of {len(found)} genomes ({counts}); "
+                "set load.genome to one of them"
             )
         if len(found) > 1:
             for name in found:

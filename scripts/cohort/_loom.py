@@ -21,22 +21,35 @@ SYMBOLS = ("Gene", "gene_name", "GeneName", "Accession")
 
 
 def open_loom(file: h5py.File, entry: Entry, wanted: Wanted) -> Source:
-    """Labels and genes of a loom file. InputError when cells or genes have no names, or values are not counts."""
+    """Labels and genes of a loom file.
+
+    InputError when cells or genes have no names, or values are not counts.
+    """
     cells, genes = file["col_attrs"], file["row_attrs"]
     name = _first(cells, CELLS, entry, "column", "cells")
     columns = [column for column in cells if column != name and cells[column].ndim == 1]
-    obs = cell_columns(entry.path, _text(cells[name]), columns, lambda column: _text(cells[column]), entry.row, wanted)
+    obs = cell_columns(
+        entry.path, _text(cells[name]), columns, lambda column: _text(cells[column]), entry.row, wanted
+    )
     ids = _text(genes[_first(genes, IDS, entry, "row", "genes")])
-    named = wanted.symbols if wanted.symbols in genes else _first(genes, SYMBOLS, entry, "row", "genes")
+    named = (
+        wanted.symbols
+        if wanted.symbols and wanted.symbols in genes
+        else _first(genes, SYMBOLS, entry, "row", "genes")
+    )
     symbols = pd.Series(_text(genes[named]), index=pd.Index(ids), dtype=object)
     kinds = {kind: _text(genes[kind]) for kind in GENES if kind in genes}
     chosen, at, left_out = choose_genes(entry.path, symbols, kinds, wanted.genome)
     matrix = file["matrix"]
     if problem := problem_of(matrix[:, : max(1, 65_536 // max(len(ids), 1))].ravel()):
-        raise InputError(f"{entry.path}: matrix holds no raw counts ({problem}); give a file with whole numbers")
+        raise InputError(
+            f"{entry.path}: matrix holds no raw counts ({problem}); give a file with whole numbers"
+        )
     also = [f"layers/{layer}" for layer in file.get("layers", ())]
     blocks = partial(matrix_blocks, partial(hdf5, entry.path), "matrix", "dense_by_gene", len(obs), len(ids))
-    return Source(entry.name, entry.row is not None, obs, chosen, at, "matrix", blocks, also=also, left_out=left_out)
+    return Source(
+        entry.name, entry.row is not None, obs, chosen, at, "matrix", blocks, also=also, left_out=left_out
+    )
 
 
 def _first(group, names, entry: Entry, kind: str, what: str) -> str:
@@ -51,4 +64,8 @@ def _first(group, names, entry: Entry, kind: str, what: str) -> str:
 
 
 def _text(dataset):
-    return dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind == "S" else dataset[:]
+    return (
+        dataset.asstr()[:]
+        if h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind == "S"
+        else dataset[:]
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from cohort._counts import Source
+from cohort._source import Source
 from files import RowAppender, create_h5ad
 from job import InputError, Progress
 
@@ -18,11 +18,14 @@ COMPRESSION = "lzf"
 CACHE = 2**22  # bytes: room for the chunk that is being filled
 
 
-def whole_numbers(block: csr_array, place: str, cells: np.ndarray) -> csr_array:
-    """The block as int32 without stored zeros, columns ascending. InputError for a value that is no count.
+def whole_numbers(block: csr_array, place: str, cells: np.ndarray, *, rounded: bool = False) -> csr_array:
+    """The block as int32 without stored zeros, columns ascending. InputError for a value that is not a count.
 
-    cells: names of the block's rows, for the message.
+    cells: names of the block's rows, for the message. rounded: a value with a fraction is rounded, half to
+    even.
     """
+    if rounded and not np.issubdtype(block.dtype, np.integer):
+        block = csr_array((np.rint(block.data), block.indices, block.indptr), shape=block.shape)
     with np.errstate(
         invalid="ignore"
     ):  # NaN and what is beyond int32 differ after the cast, whatever it gives
@@ -31,7 +34,7 @@ def whole_numbers(block: csr_array, place: str, cells: np.ndarray) -> csr_array:
         where = np.flatnonzero((data < 0) | (data != block.data))[0]
         cell = cells[np.searchsorted(block.indptr, where, side="right") - 1]
         raise InputError(
-            f"{place}: cell {cell!r} has {block.data[where]:g}, no count; set load.counts to the raw counts"
+            f"{place}: cell {cell!r} has {block.data[where]:g}, not a count; set load.counts to raw counts"
         )
     counts = csr_array((data, block.indices, block.indptr), shape=block.shape)
     counts.sum_duplicates()
@@ -54,6 +57,7 @@ def write_shards(
     shard: np.ndarray,
     *,
     block_values: int,
+    rounded: bool = False,
 ) -> dict:
     """Read every count once and append each cell's row to its shard's file.
 
@@ -62,7 +66,7 @@ def write_shards(
     cells), and of what was written the counts and the cells of each gene and the values (non-zeros) of each
     shard.
     """
-    total, values = 0, np.zeros(len(paths), dtype=np.int64)
+    total, fractions, values = 0, 0, np.zeros(len(paths), dtype=np.int64)
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)
     var = genes[["symbol"]].astype(object).set_axis(pd.Index(genes["gene_id"], dtype=object))
     # After a failed write HDF5 may crash as it closes a file: they stay open then, and the job removes them.
@@ -72,7 +76,8 @@ def write_shards(
         columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
         for block in source.blocks(block_values):
             here = slice(first, first + block.shape[0])
-            rows = whole_numbers(block, f"{source.name}: {source.place}", obs.index[here])
+            fractions += int((block.data != np.rint(block.data)).sum()) if rounded else 0
+            rows = whole_numbers(block, f"{source.name}: {source.place}", obs.index[here], rounded=rounded)
             total += int(rows.data.sum(dtype=np.int64))
             if not np.array_equal(columns, np.arange(rows.shape[1])):
                 rows = rows[:, columns].sorted_indices()
@@ -94,6 +99,7 @@ def write_shards(
         "gene_counts": gene_counts,
         "gene_cells": gene_cells,
         "values": values.tolist(),
+        "rounded": fractions,
     }
 
 

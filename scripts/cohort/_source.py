@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,15 @@ class Wanted:
     counts: str  # load.counts
     symbols: str | None  # load.symbols
     genome: str | None  # load.genome
+
+
+class Note(NamedTuple):
+    """Something to warn of once the cohort is written."""
+
+    code: str
+    message: str
+    number: int | None = None
+    setting: str = ""
 
 
 def cell_columns(

@@ -1,4 +1,4 @@
-"""10x Genomics' matrices: the h5 file (Cell Ranger v2, v3) and the folder of three texts (v2, v3; gzip or not).
+"""10x Genomics' matrices: the h5 file and the folder of three texts, of Cell Ranger v2 and v3.
 
 Format: Cell Ranger's "Feature-barcode matrices",
 https://www.10xgenomics.com/support/software/cell-ranger
@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pandas as pd
 
 from cohort._blocks import hdf5_blocks, in_row_order, matrix_market, matrix_market_shape
@@ -26,11 +25,13 @@ def open_h5(file: h5py.File, entry: Entry, wanted: Wanted) -> Source:
         groups = [wanted.genome]
     if len(groups) > 1:
         raise InputError(
-            f"load.genome: {entry.path} has {len(groups)} genomes ({names_of(groups)}); set load.genome to one"
+            f"load.genome: {entry.path} has {len(groups)} genomes ({names_of(groups)}); "
+            "set load.genome to one of them"
         )
     if not groups:
         raise InputError(
-            f"{entry.path}: neither h5ad nor 10x h5 (it has: {names_of(file)}); correct cohort.path or the sheet"
+            f"{entry.path}: neither h5ad nor 10x h5 (it has: {names_of(file)}); "
+            "correct cohort.path or the sheet"
         )
     group = file[groups[0]]
     features = group.get("features", group)

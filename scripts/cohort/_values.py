@@ -1,7 +1,8 @@
 """Labels and numbers as people write them: one list of words for missing, ages with units, stages.
 
-A stage is CELLxGENE's: "45-year-old stage" is 45 years. A bound or a range ("90+", ">89", "60-69") is not a number:
-it is censored, and missing here, which is counted per value and warned of, since it is not missing at random.
+A stage is CELLxGENE's: "45-year-old stage" is 45 years. A bound or a range ("90+", ">89", "60-69") is not a
+number: it is censored, and missing here, which is counted per value and warned of, since it is not missing
+at random.
 """
 
 import re
@@ -12,9 +13,13 @@ import pandas as pd
 MISSING = ["", "nan", "na", "n/a", "<na>", "null", "unknown", "unassigned", "pooled", "missing"]
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 MISSING += ["not available", "not applicable", "not reported", "not determined"]  # in any case of letters
-STAGE = re.compile(r"(\d+(?:\.\d+)?)[- ](year|month|week|day)-old (?:human |mouse )?stage", flags=re.IGNORECASE)
+STAGE = re.compile(
+    r"(\d+(?:\.\d+)?)[- ](year|month|week|day)-old (?:human |mouse )?stage", flags=re.IGNORECASE
+)
 AGED = re.compile(r"(\d+(?:\.\d+)?)[ -]?([a-z/]+?)\.?(?:[- ](?:old|of age))?", flags=re.IGNORECASE)
-CENSORED = re.compile(r"[<>≤≥].*\d|\d+ ?\+|\d+ ?(?:-|–|to) ?\d+|\d.*\b(?:over|above|older|under|younger)\b.*")
+CENSORED = re.compile(
+    r"[<>≤≥].*\d|\d+ ?\+|\d+ ?(?:-|\u2013|to) ?\d+|\d.*\b(?:over|above|older|under|younger)\b.*"
+)
 PER_YEAR = {"year": 1.0, "month": 12.0, "week": 365.25 / 7, "day": 365.25}
 UNITS = {
     **dict.fromkeys(["y", "yr", "yrs", "year", "years", "yo", "y/o"], "year"),
@@ -25,17 +30,19 @@ UNITS = {
 
 
 def text(value) -> str:
-    """A label as text without blanks around it; a whole number without ".0", as in a column with missing values."""
+    """A label as text without blanks around it; a whole number without the ".0" that missing values bring."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value).strip()
 
 
-def labels(values: pd.Series, missing: tuple[str, ...] = ()) -> pd.Series:
+def labels(values: pd.Series, missing: tuple[str, ...] | None = ()) -> pd.Series:
     """Values of any type as categorical text in sorted categories, missing where the label means that.
 
-    missing: words of the config, besides those that always mean it.
+    missing: words of the config, besides those that always mean it; None: only what holds no text is missing.
     """
-    words = {*MISSING, *(word.strip().lower() for word in missing)}
+    words = (
+        {"", "nan", "<na>"} if missing is None else {*MISSING, *(word.strip().lower() for word in missing)}
+    )
     codes, unique = pd.factorize(values)
     names = [None if text(value).lower() in words else text(value) for value in unique]
     order, categories = pd.factorize(np.array(names, dtype=object), sort=True)
@@ -52,8 +59,8 @@ def alike(values: pd.Series) -> list[list[str]]:
 def numbers(values: pd.Series, kind: str, unit: str | None = None) -> pd.Series:
     """Labels as float64; NaN where a label is missing, not a number, or not finite.
 
-    kind: `numeric`, as written, or `stage`, in years. unit: of time, `year`, `month`, `week` or `day`: labels with a
-    unit ("45y", "18m") are converted to it. Without, only years are read.
+    kind: `numeric`, as written, or `stage`, in years. unit: of time, `year`, `month`, `week` or `day`:
+    labels with a unit ("45y", "18m") are converted to it. Without, only years are read.
     """
     number = [_number(name, kind, unit) for name in values.cat.categories]
     number = np.array([*number, np.nan], dtype=float)

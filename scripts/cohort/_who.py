@@ -1,4 +1,4 @@
-"""Who is who: copies of cells, donor ids that two datasets use for different people, samples that mix conditions.
+"""Copies of cells, donor ids that two datasets use for different people, samples that mix conditions.
 
 CELLxGENE's columns are looked at where a file has them: `is_primary_data` is false for cells that are also in
 another dataset, `dataset_id` tells datasets apart, and a donor id holds within its dataset only.
@@ -9,12 +9,22 @@ import pandas as pd
 
 PRIMARY, DATASET = "is_primary_data", "dataset_id"
 PERSON = ("sex", "development_stage", "age", "self_reported_ethnicity")  # the same in all cells of a person
-MIXED = ("tissue", "condition", "stim", "stimulation", "treatment", "timepoint", "time_point", "visit", "disease")
+MIXED = (
+    "tissue",
+    "condition",
+    "stim",
+    "stimulation",
+    "treatment",
+    "timepoint",
+    "time_point",
+    "visit",
+    "disease",
+)
 OPTIONAL = (PRIMARY, DATASET, *PERSON, *MIXED)
 
 
 def find_copies(values: pd.DataFrame) -> pd.Series:
-    """(cells,) bool: cells that are in another dataset too, in a file that has others. values: labels of cells."""
+    """(cells,) bool: whether a cell is a copy from another dataset, in a file that has others too."""
     if PRIMARY not in values:
         return pd.Series(False, index=values.index)
     primary = values[PRIMARY].astype(object).str.lower()
@@ -27,9 +37,10 @@ def qualify_donors(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Cells whose donor ids are told apart by dataset where they name different people, and these ids.
 
-    cells: sample and donor as categorical labels; values: labels of columns, with dataset_id where the file has it.
-    person: columns in which a person has one value, besides those of CELLxGENE. A donor with two values of one of
-    them, each in a dataset of its own, is two people: donor and sample become `<dataset>:<id>`.
+    cells: sample and donor as categorical labels; values: labels of columns, with dataset_id where the file
+    has it. person: columns in which a person has one value, besides those of CELLxGENE. A donor with two
+    values of one of them, each in a dataset of its own, is two people: donor and sample become
+    `<dataset>:<id>`.
     """
     if DATASET not in values:
         return cells, []
@@ -65,7 +76,9 @@ def find_mixed(cells: pd.DataFrame, values: pd.DataFrame, used: set[str]) -> dic
     found = {}
     for column in MIXED:
         if column in values and column not in used:
-            pairs = pd.DataFrame({"sample": cells["sample"], "value": values[column]}).dropna().drop_duplicates()
+            pairs = (
+                pd.DataFrame({"sample": cells["sample"], "value": values[column]}).dropna().drop_duplicates()
+            )
             several = pairs["sample"].astype(object).value_counts()
             if (several > 1).any():
                 found[column] = int((several > 1).sum()), sorted(set(pairs["value"].astype(str)))

@@ -1,19 +1,20 @@
 """Check the cohort and write it as shards: ordinary AnnData files of raw counts, each of whole donors.
 
-Labels are checked before any count is read. A cell without sample, donor or cell type, or excluded, is
-unusable: it stays in `cells.parquet` with its reason and nowhere else. Cells without any count are usable
-(qc drops them). Labels are text; an empty label, NaN, "nan", "NaN" and "<NA>" are missing and written as "".
-Null for sample or donor means one per file, named like the file; null for cell_type, one for all cells. Cells
-listed by a sample sheet are named <sample>_<barcode>. Several files keep the genes that all of them have, in
-the order of the first, and the loss is reported. Gene ids tell genes apart; symbols may repeat. Donors go to
-the smallest shard in descending order of cells (Graham 1969, SIAM J. Appl. Math. 17:416). A stage is
-CELLxGENE's: "45-year-old stage" is 45 years; other stages, and texts that are no number, are missing.
+Labels are checked before any count is read. A cell without sample, donor or cell type, excluded, or a copy
+of a cell of another dataset, is unusable: it stays in `cells.parquet` with its reason and nowhere else.
+Cells without any count are usable (qc drops them). Labels are text without blanks around it; words that mean
+missing are "" (`_values.MISSING` and load.missing). Null for sample or donor means one per file, named like
+the file; null for cell_type, one for all cells. Cells listed by a sample sheet are named <sample>_<barcode>;
+where names repeat, the file or the donor is put in front. Several files keep the genes that all of them
+have, in the order of the first. Gene ids tell genes apart; symbols may repeat. Donors go to the smallest
+shard in descending order of cells (Graham 1969, SIAM J. Appl. Math. 17:416).
 """
 
 import heapq
 import json
 import keyword
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,19 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cohort._counts import Source, open_cohort
+from cohort._open import open_cohort
 from cohort._shards import write_shards
+from cohort._source import Note, Source, Wanted, names_of
+from cohort._tables import Known, read_cell_table, read_sample_table
+from cohort._values import alike, is_censored, labels, numbers, text, unparsed
+from cohort._who import OPTIONAL, find_copies, find_mixed, qualify_donors
 from files import RESERVED_COLUMNS
 from job import InputError, job, warn
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
 VALUES_NAMED = 10  # in a warning
 ROLES = ["sample", "donor", "cell_type", "pool"]
-MISSING = ["", "nan", "NaN", "<NA>"]
-STAGE = r"^(\d+(?:\.\d+)?)-year-old (?:human )?stage$"
+VERSION = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+(?:_PAR_Y)?")  # an Ensembl gene id with its version
 
 
 def wanted_columns(
@@ -48,11 +52,13 @@ def wanted_columns(
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
 
 
-def find_shared_genes(sources: list[Source]) -> pd.DataFrame:
-    """gene_id, symbol (the id where it is missing), duplicated_symbol: the genes that all files have.
+def find_shared_genes(sources: list[Source]) -> tuple[list[Source], pd.DataFrame]:
+    """The sources, and the genes that all have: gene_id, symbol (the id if missing), duplicated_symbol.
 
-    The order is the first file's. Raises InputError for a repeated id, and when no gene is shared.
+    The order is the first file's. Versions of Ensembl ids are taken off where files then share more genes.
+    Raises InputError for a repeated id, and when no gene is shared.
     """
+    sources = without_versions(sources)
     for source in sources:
         twice = source.symbols.index[source.symbols.index.duplicated()]
         if len(twice):
@@ -71,35 +77,48 @@ def find_shared_genes(sources: list[Source]) -> pd.DataFrame:
     genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
     genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
     genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
-    return genes
+    return sources, genes
 
 
-def text(value) -> str:
-    """A label as text; a whole number without ".0", so that ids survive a column with missing values."""
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)
+def without_versions(sources: list[Source]) -> list[Source]:
+    """The sources, Ensembl ids without versions where they then share more genes and no id repeats."""
+    ids = [source.symbols.index for source in sources]
+    short = [pd.Index([VERSION.sub(r"\1", str(gene)) for gene in index]) for index in ids]
+    if len(ids) < 2 or any(index.has_duplicates for index in short):
+        return sources
+    shared = [set.intersection(*map(set, indexes)) for indexes in (ids, short)]
+    if len(shared[1]) <= len(shared[0]):
+        return sources
+    return [
+        replace(source, symbols=source.symbols.set_axis(index))
+        for source, index in zip(sources, short, strict=True)
+    ]
 
 
-def labels(values: pd.Series) -> pd.Series:
-    """Values of any type as categorical text in sorted categories, missing where the label is."""
-    codes, unique = pd.factorize(values)
-    names = [None if text(value).strip() in MISSING else text(value) for value in unique]
-    order, categories = pd.factorize(np.array(names, dtype=object), sort=True)
-    return pd.Series(pd.Categorical.from_codes(np.append(order, -1)[codes], categories), index=values.index)
+@dataclass(frozen=True)
+class Cells:
+    """All input cells before any is judged."""
+
+    table: pd.DataFrame  # cell, sample, donor, cell_type, pool
+    values: pd.DataFrame  # labels of the columns that the config names, and of those that say who is who
+    raw: pd.DataFrame  # of load.exclude's columns, labels that mean missing as they are
+    notes: list[Note]  # code, message, count and setting of what to warn of
 
 
-def describe_cells(sources: list[Source], roles: dict[str, str | None]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(cell, sample, donor, cell_type, pool) and the wanted columns as labels, one row per input cell.
+def describe_cells(sources: list[Source], roles: dict[str, str | None], known: Known) -> Cells:
+    """One row per input cell, in the order of the files. known: what the config and its tables say.
 
-    Raises InputError when there is no cell, and when two have the same name.
+    Raises InputError when there is no cell, when two cannot be told apart, and when a table matches none.
     """
     obs = pd.concat([source.obs for source in sources])
     if obs.index.empty:
         raise InputError("cohort: its files hold no cell; correct cohort.path")
-    barcodes, obs = obs.index.to_numpy(dtype=object), obs.reset_index(drop=True)
     sizes = [len(source.obs) for source in sources]
     file = pd.Series(np.repeat(np.array([source.name for source in sources], dtype=object), sizes))
-    values = pd.DataFrame({column: labels(obs[column]) for column in obs}, index=obs.index)
+    obs, notes = known.join(obs, file, roles)
+    barcodes, obs = obs.index.to_numpy(dtype=object), obs.reset_index(drop=True)
+    values = pd.DataFrame({column: labels(obs[column], known.missing) for column in obs}, index=obs.index)
+    raw = {column: labels(obs[column], None) for column in known.excluded}
     one_each = {"sample": file, "donor": file, "cell_type": "all cells", "pool": None}
     cells = pd.DataFrame(
         {
@@ -107,22 +126,51 @@ def describe_cells(sources: list[Source], roles: dict[str, str | None]) -> tuple
             for role, column in roles.items()
         }
     )
-    prefixed = cells["sample"].astype(object).fillna(file) + "_" + barcodes
+    copies = find_copies(values)
+    people, qualified = qualify_donors(cells[~copies], values[~copies], known.person)
+    if qualified:
+        cells = cells.astype(object)
+        cells.loc[~copies, ["sample", "donor"]] = people[["sample", "donor"]].astype(object)
+        cells = cells.apply(labels)
+        shown = names_of(qualified[:5])
+        what = f"{len(qualified)} donor ids name different people in two datasets ({shown}), told apart by it"
+        notes.append(Note("donors_of_two_datasets", what, len(qualified), "load.donor"))
     listed = np.repeat([source.listed for source in sources], sizes)
-    cells.insert(0, "cell", np.where(listed, prefixed, barcodes))
-    twice = cells["cell"][cells["cell"].duplicated()]
-    if len(twice):
-        raise InputError(
-            f"cohort: {len(twice):,} cell names repeat, such as {twice.iloc[0]!r}; make them unique"
-        )
-    return cells, values
+    names, note = name_cells(cells, file, barcodes, listed)
+    cells.insert(0, "cell", names)
+    return Cells(cells, values, pd.DataFrame(raw, index=obs.index), notes + ([note] if note else []))
 
 
-def find_unusable(cells: pd.DataFrame, values: pd.DataFrame, exclude: list[dict]) -> pd.Series:
+def name_cells(
+    cells: pd.DataFrame, file: pd.Series, barcodes: np.ndarray, listed: np.ndarray
+) -> tuple[np.ndarray, Note | None]:
+    """Names of cells, each once, and what to warn of.
+
+    InputError when neither file nor donor tells cells apart.
+    """
+    prefixed = cells["sample"].astype(object).fillna(file) + "_" + barcodes
+    names = pd.Series(np.where(listed, prefixed, barcodes))
+    repeated = names.duplicated()
+    if not repeated.any():
+        return names.to_numpy(), None
+    for what, prefix in {"file": file, "donor": cells["donor"].astype(object).fillna(file)}.items():
+        longer = prefix + "_" + barcodes
+        if not longer.duplicated().any():
+            first = names[repeated].iloc[0]
+            message = f"{repeated.sum():,} cell names repeat, such as {first!r}: all cells are named "
+            note = Note("cell_names_changed", f"{message}<{what}>_<barcode>", int(repeated.sum()))
+            return longer.to_numpy(), note
+    raise InputError(
+        f"cohort: {repeated.sum():,} cell names repeat within a file and a donor, such as "
+        f"{names[repeated].iloc[0]!r}; make them unique, or let load.donor tell the cells apart"
+    )
+
+
+def find_unusable(cells: Cells, exclude: list[dict]) -> pd.Series:
     """The first reason why a cell cannot be used, "" for none. InputError for a value that no cell has."""
-    masks = {f"missing_{role}": cells[role].isna() for role in ("sample", "donor", "cell_type")}
+    masks = {}
     for rule in exclude:
-        column, unwanted = values[rule["column"]], [text(value) for value in rule["values"]]
+        column, unwanted = cells.raw[rule["column"]], [text(value) for value in rule["values"]]
         for value in unwanted:
             if value not in column.cat.categories:
                 has = ", ".join(column.cat.categories[:30])
@@ -130,27 +178,9 @@ def find_unusable(cells: pd.DataFrame, values: pd.DataFrame, exclude: list[dict]
                     f"load.exclude: {rule['column']} is never {value!r} (it is: {has}); correct it"
                 )
         masks["excluded_" + re.sub(r"\W+", "_", rule["column"].lower()).strip("_")] = column.isin(unwanted)
-    return pd.Series(np.select(list(masks.values()), list(masks), default=""), index=cells.index)
-
-
-def numbers(values: pd.Series, kind: str) -> pd.Series:
-    """Labels as float64: `numeric` as written, `stage` in years; NaN where that fails or is not finite."""
-    names = pd.Series(values.cat.categories, dtype=object)
-    names = names.str.extract(STAGE, expand=False) if kind == "stage" else names
-    number = pd.to_numeric(names, errors="coerce").to_numpy(dtype=float)
-    number = np.append(np.where(np.isfinite(number), number, np.nan), np.nan)
-    return pd.Series(number[values.cat.codes], index=values.index)
-
-
-def unparsed(values: pd.DataFrame, covariates: list[dict]) -> dict[str, dict[str, int]]:
-    """Covariate -> label that is no number, or no stage, -> cells that have it."""
-    found = {}
-    for covariate in covariates:
-        column, kind = values[covariate["column"]], covariate["type"]
-        if kind != "categorical":
-            bad = column[column.notna() & numbers(column, kind).isna()]
-            found[covariate["name"]] = bad.astype(str).value_counts().sort_index().to_dict()
-    return found
+    masks["copy_in_another_dataset"] = find_copies(cells.values)
+    masks |= {f"missing_{role}": cells.table[role].isna() for role in ("sample", "donor", "cell_type")}
+    return pd.Series(np.select(list(masks.values()), list(masks), default=""), index=cells.table.index)
 
 
 def one_per_sample(samples: pd.Series, values: pd.Series, what: str, remedy: str) -> pd.Series:
@@ -179,7 +209,9 @@ def describe_samples(cells: pd.DataFrame, values: pd.DataFrame, covariates: list
     samples["pools"] = pools["sample"].value_counts().reindex(samples.index, fill_value=0)
     for covariate in covariates:
         name, kind, column = covariate["name"], covariate["type"], values[covariate["column"]]
-        parsed = column.astype(object) if kind == "categorical" else numbers(column, kind)
+        parsed = (
+            column.astype(object) if kind == "categorical" else numbers(column, kind, covariate.get("unit"))
+        )
         remedy = f"let load.sample tell these cells apart, or drop {name} from load.covariates"
         samples[name] = one_per_sample(cells["sample"], parsed, name, remedy)
         if samples[name].isna().all():
@@ -239,14 +271,41 @@ def describe_files(sources: list[Source], genes: pd.DataFrame) -> list[dict]:
             "cells": len(source.obs),
             "genes": len(source.symbols),
             "genes_not_shared": len(source.symbols) - len(genes),
+            "features_left_out": source.left_out,
         }
         for source in sources
     ]
 
 
-def load(
+def find_odd_values(values: pd.DataFrame, covariates: list[dict]) -> dict[str, dict[str, int]]:
+    """Covariate -> label that is not a number, or not a stage, -> cells that have it."""
+    return {
+        covariate["name"]: unparsed(values[covariate["column"]], covariate["type"], covariate.get("unit"))
+        for covariate in covariates
+        if covariate["type"] != "categorical"
+    }
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A checked cohort whose counts are not read yet."""
+
+    sources: list[Source]
+    genes: pd.DataFrame
+    cells: pd.DataFrame  # all input cells, with reason and shard
+    values: pd.DataFrame  # labels of the usable cells
+    samples: pd.DataFrame
+    shards: int
+    notes: list[Note]
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The cells without a reason."""
+        return self.cells[self.cells["reason"] == ""]
+
+
+def describe_cohort(
     files: list[str],
-    out,
     *,
     sample: str | None,
     donor: str | None,
@@ -254,52 +313,104 @@ def load(
     pool: str | None,
     counts: str,
     symbols: str | None,
+    genome: str | None,
     covariates: list[dict],
+    missing: list[str],
     exclude: list[dict],
+    sample_table: str | None,
+    cell_table: str | None,
+    round: bool,
     shards: int,
     shard_by: str,
-    block_values: int,
-) -> dict:
-    """Write the paths of `out` (shards, cells, samples, genes, cohort); returns the content of the last."""
+) -> Cohort:
+    """Everything that is known before counts are read. InputError for what cannot be used."""
     roles = dict(zip(ROLES, (sample, donor, cell_type, pool), strict=True))
     if shard_by == "pool" and pool is None:
         raise InputError(
             "load.shard_by: pool needs a column of pools; set load.pool, or load.shard_by to donor"
         )
-    wanted = wanted_columns(roles, covariates, exclude)
-    sources = open_cohort(files, counts=counts, symbols=symbols, wanted=wanted)
-    genes = find_shared_genes(sources)
-    cells, values = describe_cells(sources, roles)
-    cells["reason"] = find_unusable(cells, values, exclude)
-    unusable = cells["reason"].value_counts().drop("", errors="ignore").sort_index().to_dict()
+    columns = wanted_columns(roles, covariates, exclude)
+    known = Known(
+        missing=tuple(missing),
+        excluded=tuple(rule["column"] for rule in exclude),
+        person=tuple(covariate["column"] for covariate in covariates),
+        cells=read_cell_table(cell_table),
+        samples=read_sample_table(sample_table, sample, donor),
+    )
+    wanted = Wanted(columns, OPTIONAL, known.columns, counts, symbols, genome)
+    sources, genes = find_shared_genes(open_cohort(files, wanted, rounded=round))
+    described = describe_cells(sources, roles, known)
+    cells = described.table.assign(reason=find_unusable(described, exclude))
     usable = cells[cells["reason"] == ""]
-    values = values.loc[usable.index]
     if usable.empty:
+        lost = cells["reason"].value_counts().sort_index().to_dict()
         raise InputError(
-            f"cohort: none of {len(cells):,} cells is usable {unusable}; set load.sample, donor, ..."
+            f"cohort: none of {len(cells):,} cells is usable {lost}; set load.sample, donor, ..."
         )
+    values = described.values.loc[usable.index]
     samples = describe_samples(usable, values, covariates)
     home = assign_shards(usable, shards, shard_by)
     samples["shard"] = samples["donor"].map(home)
     cells["shard"] = cells["donor"].astype(object).map(home).where(cells["reason"] == "", "")
+    notes = described.notes + describe_labels(usable, values, covariates, set(columns))
+    return Cohort(sources, genes, cells, values, samples, shards, notes)
+
+
+def describe_labels(
+    cells: pd.DataFrame, values: pd.DataFrame, covariates: list[dict], used: set[str]
+) -> list[Note]:
+    """What to warn of in labels: levels that are written alike, and samples that mix conditions."""
+    notes = []
+    categories = {
+        covariate["name"]: values[covariate["column"]]
+        for covariate in covariates
+        if covariate["type"] == "categorical"
+    }
+    for name, column in {"cell_type": cells["cell_type"], "donor": cells["donor"], **categories}.items():
+        for group in alike(column.cat.remove_unused_categories()):
+            what = f"{name} is written in {len(group)} ways that count apart: {names_of(map(repr, group))}"
+            notes.append(Note("levels_alike", what, len(group), "load"))
+    for column, (samples, levels) in find_mixed(cells, values, used).items():
+        shown = names_of(levels[:5])
+        what = f"{samples} samples hold cells of several levels of {column} ({shown}), which are summed"
+        notes.append(Note("samples_mix_levels", what, samples, "load.sample"))
+    return notes
+
+
+def load(files: list[str], out, *, covariates: list[dict], block_values: int, **settings) -> dict:
+    """Write the paths of `out` (shards, cells, samples, genes, cohort); returns the content of the last.
+
+    settings: config section `load`, see `describe_cohort`.
+    """
+    cohort = describe_cohort(files, covariates=covariates, **settings)
+    cells, samples = cohort.cells, cohort.samples
     cells[ROLES] = cells[ROLES].astype(object).fillna("").astype("category")
     obs = shard_columns(cells, samples, covariates)
     number = cells["shard"].replace("", "-1").to_numpy(dtype=int)
-    found = write_shards(out.shards, sources, genes, obs, number, block_values=block_values)
-    genes = genes.assign(counts=found["gene_counts"], cells=found["gene_cells"])
+    rounded = settings["round"]
+    made = write_shards(
+        out.shards, cohort.sources, cohort.genes, obs, number, block_values=block_values, rounded=rounded
+    )
+    genes = cohort.genes.assign(counts=made["gene_counts"], cells=made["gene_cells"])
     cells[["cell", *ROLES, "shard", "reason"]].to_parquet(out.cells, index=False)
     samples.to_parquet(out.samples, index=False)
     genes.to_parquet(out.genes, index=False)
+    unusable = cells["reason"].value_counts().drop("", errors="ignore").sort_index().to_dict()
     facts = {
-        "files": describe_files(sources, genes),
-        "cells": {"input": len(cells), "usable": len(usable), "unusable": unusable},
-        "counts": {"input": found["input_counts"], "usable": int(genes["counts"].sum())},
+        "files": describe_files(cohort.sources, genes),
+        "cells": {"input": len(cells), "usable": len(cohort.usable), "unusable": unusable},
+        "counts": {"input": made["input_counts"], "usable": int(genes["counts"].sum())},
         "genes": {"kept": len(genes), "with_shared_symbol": int(genes["duplicated_symbol"].sum())},
-        "donors": len(home),
+        "donors": samples["donor"].nunique(),
         "samples": len(samples),
-        "values_per_shard": found["values"],
-        "not_parsed": unparsed(values, covariates),
+        "values_per_shard": made["values"],
+        "not_parsed": find_odd_values(cohort.values, covariates),
     }
+    if made["rounded"]:
+        what = f"{made['rounded']:,} values with a fraction are rounded to whole counts"
+        cohort.notes.append(Note("counts_rounded", what, made["rounded"], "load.round"))
+    for note in cohort.notes:
+        warn(note.code, note.message, count=note.number, setting=note.setting)
     Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return facts
 
@@ -311,7 +422,7 @@ def summary(facts: dict) -> str:
     lines = [f"load: {genes['with_shared_symbol']} genes share their symbol with another"]
     for file in facts["files"]:
         others = ", ".join(file["other_whole_numbers"])
-        also = f", whole numbers also in {others}" * bool(others)
+        also = f" ({others})" * bool(others)
         left = f", {file['genes_not_shared']:,} genes left out" * bool(file["genes_not_shared"])
         lines.append(f"load: {file['name']}: counts from {file['counts_from']}{also}{left}")
     for name, odd in facts["not_parsed"].items():
@@ -333,21 +444,30 @@ def warn_of(facts: dict, counts: str) -> None:
         if lost:
             what = f"{name}: {lost:,} of {file['genes']:,} genes are not in every file of the cohort"
             warn("genes_not_shared", f"{what}, they are left out", count=lost)
+        if left_out := file["features_left_out"]:
+            what = ", ".join(f"{number:,} {kind}" for kind, number in left_out.items())
+            warn("features_left_out", f"{name}: {what}", count=sum(left_out.values()))
         if others and counts == "auto":
             what = f"{name}: counts are taken from {file['counts_from']}"
-            warn("other_counts", f"{what}; whole numbers are also in {others}", setting="load.counts")
+            warn("other_counts", f"{what}; {others}", setting="load.counts")
     for name, odd in facts["not_parsed"].items():
         if odd:
             like = ", ".join(
                 f"{value} ({cells:,} cells)" for value, cells in list(odd.items())[:VALUES_NAMED]
             )
             more = f" and {len(odd) - VALUES_NAMED} more values" * (len(odd) > VALUES_NAMED)
-            what = f"{name} is missing where its value is {like}{more}"
+            bounds = " (bounds and ranges are not numbers, and not missing at random)" * any(
+                map(is_censored, odd)
+            )
+            what = f"{name} is missing where its value is {like}{more}{bounds}"
             warn("values_not_parsed", what, count=sum(odd.values()), setting="load.covariates")
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:
-        facts = load(snakemake.input.cohort, out, block_values=BLOCK_VALUES, **snakemake.params)
+        settings = {**snakemake.params}
+        for table in ("sample_table", "cell_table"):  # where the rule finds it
+            settings[table] = snakemake.input[table] if settings[table] else None
+        facts = load(snakemake.input.cohort, out, block_values=BLOCK_VALUES, **settings)
         warn_of(facts, snakemake.params.counts)
         print(summary(facts))

@@ -210,7 +210,7 @@ def test_on_a_terminal_it_asks_and_takes_the_answer(copy):
 
 def table(**columns) -> guess.Table:
     """Columns as the labels that `load` makes of them; a dot stands for two underscores."""
-    return {name.replace("__", "."): labels(pd.Series(values)) for name, values in columns.items()}
+    return {name.replace("__", "."): labels(pd.Series(values), None) for name, values in columns.items()}
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_labels_that_say_that_there_is_none_are_excluded():
     ],
 )
 def test_the_reference_is_the_control(values, level, reference, why):
-    found = guess.reference_of(labels(pd.Series(values * 3)))
+    found = guess.reference_of(labels(pd.Series(values * 3), None))
     assert found[:2] == (level, reference)
     assert why in found[2]
 

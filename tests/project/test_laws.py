@@ -19,7 +19,8 @@ OFFERING = {"job", "files"}  # parts whose names the others import
 SCRIPTS = sorted((ROOT / "scripts").glob("*/*.py"))
 PROGRAMS = sorted(path for part in ("ops", "gates", "bench") for path in (ROOT / part).glob("*.py"))
 STAND_ALONE = {"publish/_contents.py", "publish/_facts.py"}  # of verify.py, which runs without the rest
-USERS_FILE = {"cohort/_blocks.py", "cohort/_counts.py"}  # read the user's cohort, in any layout
+READERS = ("_anndata", "_blocks", "_loom", "_tenx")
+USERS_FILE = {f"cohort/{name}.py" for name in READERS}  # read the user's cohort, in any layout
 GLUE = {"psutil", "threadpoolctl", "numba", "snakemake", "snakemake_interface_logger_plugins"}
 
 

@@ -19,10 +19,10 @@ TABLE = re.compile(r'^ +warnings="(<results>/warnings/[^"]+)",$', flags=re.M)
 
 
 def codes_of_calls(text):
-    """The codes that calls of `warn` in a module name."""
+    """The codes that calls of `warn`, or of `Note`, which is warned of later, name in a module."""
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    warns = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "warn"]
-    return {call.args[0].value for call in warns}
+    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ("warn", "Note")]
+    return {call.args[0].value for call in named if isinstance(call.args[0], ast.Constant)}
 
 
 USED = set().union(*map(codes_of_calls, SCRIPTS.values()))

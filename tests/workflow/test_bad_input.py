@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from cohort import filter as filter_step
 from cohort import load as load_step
 from donors import _contrast
+from job import collect_warnings
 from job._failures import Category, classify
 from pathways import _gene_sets
 from workflow.checks import find_problems
@@ -149,7 +150,7 @@ CONFIGURATION, CORRUPTED = Category.CONFIGURATION, Category.CORRUPTED_INPUT
 COHORTS = {  # name: (what makes the file, load settings, category, what the line must say)
     "NaN": (lambda: cohort(with_value(np.nan)), {}, CONFIGURATION, "set load.counts"),
     "negative": (lambda: cohort(with_value(-1)), {}, CONFIGURATION, "set load.counts"),
-    "fraction": (lambda: cohort(with_value(0.5)), {}, CONFIGURATION, "set load.counts"),
+    "fraction": (lambda: cohort(with_value(0.5)), {}, CONFIGURATION, "set load.round"),
     "infinite": (lambda: cohort(with_value(np.inf)), {}, CONFIGURATION, "set load.counts"),
     "log-normalised": (lambda: cohort(np.log1p(poisson())), {}, CONFIGURATION, "set load.counts"),
     "scaled": (lambda: cohort(poisson() - 1.5), {}, CONFIGURATION, "set load.counts"),
@@ -190,7 +191,7 @@ COHORTS = {  # name: (what makes the file, load settings, category, what the lin
     "empty file": (lambda: plain(b""), {}, CORRUPTED, "cannot be read"),
     "text": (lambda: plain(b"gene,count\nA,1\n"), {}, CORRUPTED, "cannot be read"),
     "other binary": (lambda: plain(b"\x1f\x8b" + bytes(2000)), {}, CORRUPTED, "cannot be read"),
-    "vanished": (lost, {}, CONFIGURATION, "cannot be read"),
+    "vanished": (lost, {}, CONFIGURATION, "does not exist; correct it"),
     "damaged pointers": (
         *(lambda: changed("X/indptr", lambda x: x.__setitem__(5, 9999)), {}, CORRUPTED, "get the file again"),
     ),
@@ -213,7 +214,8 @@ def run_load(path, **settings):
         **{name: f"{name}.out" for name in ("cells", "samples", "genes", "cohort")},
     )
     given = DEFAULTS["load"] | settings
-    return load_step.load([str(path)], out, block_values=1000, **given)
+    with collect_warnings():
+        return load_step.load([str(path)], out, block_values=1000, **given)
 
 
 @pytest.mark.filterwarnings("ignore:(Observation|Variable) names are not unique")  # what two are about
@@ -239,7 +241,7 @@ def test_a_bad_value_that_no_sample_meets_is_found(tmp_path, monkeypatch):
     data.obs["age"] = data.obs["age"].astype(float)
     data.var_names = genes
     data.var["feature_name"] = pd.Series(genes, index=genes, dtype=object)
-    with pytest.raises(load_step.InputError, match=r"'cell40' has 0\.25, no count; set load\.counts"):
+    with pytest.raises(load_step.InputError, match=r"'cell40' has 0\.25, not a count; set load\.counts"):
         run_load(written(data))
 
 

@@ -1,10 +1,8 @@
 """Every format gives the same exact counts, every bad cohort one clear line, and every donor one shard."""
 
 import gzip
-import json
 import tracemalloc
 from functools import partial
-from types import SimpleNamespace
 
 import anndata as ad
 import h5py
@@ -13,100 +11,30 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.io import mmwrite
-from scipy.sparse import coo_array, csc_matrix, csr_array, csr_matrix
+from scipy.sparse import csc_matrix, csr_array, csr_matrix
 
-from cohort import _blocks, _counts, _shards, load
+from cohort import _blocks, _choice, _shards, _values, load
+from cohort._open import open_cohort
+from cohort._source import Wanted
 from files import _h5ad
 from job import InputError, collect_warnings
-
-CELLS, GENES = 60, 25
-SETTINGS = {
-    "counts": "auto",
-    "symbols": "feature_name",
-    "sample": "sample",
-    "donor": "donor",
-    "cell_type": "cell_type",
-    "pool": None,
-    "covariates": [],
-    "exclude": [],
-    "shards": 1,
-    "shard_by": "donor",
-    "block_values": 1000,
-}
-AGE = {"name": "age", "column": "age", "type": "numeric"}
-SEX = {"name": "sex", "column": "sex", "type": "categorical"}
-
-
-def cohort(seed=0, cells=CELLS, genes=GENES) -> ad.AnnData:
-    """Interleaved cells of 6 donors with two samples each; a gene and a cell without counts."""
-    random = np.random.default_rng(seed)
-    counts = random.poisson(0.7, (cells, genes)) * random.choice([1, 300], (cells, genes), p=[0.95, 0.05])
-    counts[3], counts[:, 4] = 0, 0
-    donor = np.arange(cells) % 6
-    obs = pd.DataFrame(
-        {
-            "donor": [f"1000_{d}" for d in donor],
-            "sample": [f"1000_{d}-{'ab'[i // 6 % 2]}" for i, d in enumerate(donor)],
-            "cell_type": random.choice(["CD4-positive, alpha-beta T cell", "B/plasma"], cells),
-            "age": donor * 10.0 + 20,
-            "sex": pd.Categorical(np.where(donor % 2, "female", "male")),
-            "pool_number": donor // 2,
-        },
-        index=[f"cell{i}" for i in range(cells)],
-    )
-    var = pd.DataFrame(
-        {"feature_name": [f"S{g}" for g in range(genes)]}, index=[f"ENSG{g}" for g in range(genes)]
-    )
-    return ad.AnnData(csr_matrix(counts.astype(np.float32)), obs=obs, var=var)
-
-
-def written(data: ad.AnnData, folder, name="cohort.h5ad", **options):
-    # the default of this setting asks a deprecated pandas option
-    with ad.settings.override(allow_write_nullable_strings=False):
-        data.write_h5ad(folder / name, **options)
-    return folder / name
-
-
-def run(folder, *files, read=slice(None), **settings) -> SimpleNamespace:
-    """The outputs of load, read back; read: which shards."""
-    out = SimpleNamespace(
-        shards=[str(folder / f"{shard:02d}.h5ad") for shard in range(settings.get("shards", 1))],
-        **{name: str(folder / f"{name}.parquet") for name in ("cells", "samples", "genes")},
-        cohort=str(folder / "cohort.json"),
-    )
-    facts = load.load([str(file) for file in files], out, **SETTINGS | settings)
-    assert facts == json.loads((folder / "cohort.json").read_text())
-    tables = {name: pd.read_parquet(getattr(out, name)) for name in ("cells", "samples", "genes")}
-    return SimpleNamespace(shards=[ad.read_h5ad(path) for path in out.shards[read]], facts=facts, **tables)
-
-
-def dense(shards) -> pd.DataFrame:
-    """Counts of all shards, cells x genes."""
-    return pd.concat(shard.to_df() for shard in shards)
-
-
-def some_genes(data: ad.AnnData, genes: slice) -> ad.AnnData:
-    return ad.AnnData(csr_matrix(data.X[:, genes]), obs=data.obs.copy(), var=data.var.iloc[genes].copy())
-
-
-def expected(data: ad.AnnData) -> pd.DataFrame:
-    return pd.DataFrame(
-        data.X.toarray().astype(np.int32), data.obs_names.astype(str), data.var_names.astype(str)
-    )
-
-
-def assert_counts(result, wanted: pd.DataFrame):
-    """Each usable cell's counts exactly, wherever it is, and the totals of the gene table."""
-    assert all(shard.X.has_canonical_format for shard in result.shards)
-    found = dense(result.shards)
-    assert found.dtypes.eq(np.int32).all()
-    pd.testing.assert_frame_equal(found.loc[wanted.index], wanted, check_names=False)
-    assert len(found) == len(wanted)
-    assert result.genes["counts"].tolist() == wanted.sum(dtype=None).astype(int).tolist()
-    assert result.genes["cells"].tolist() == (wanted > 0).sum().tolist()
-    assert result.facts["counts"]["usable"] == wanted.to_numpy(dtype=np.int64).sum()
-
+from small_cohort import (
+    AGE,
+    CELLS,
+    GENES,
+    NO_LABELS,
+    SEX,
+    as_raw,
+    assert_counts,
+    cohort,
+    expected,
+    run,
+    some_genes,
+    tenx_folder,
+    tenx_h5,
+    with_x,
+    written,
+)
 
 # ---------------------------------------------------------------- real data
 
@@ -162,20 +90,9 @@ def test_pbmc3k_has_no_labels(shared_data, tmp_path):
 # ---------------------------------------------------------------- formats
 
 
-def as_raw(data):
-    data.raw = data
-    data.X = data.X.log1p()
-    return data
-
-
 def as_layer(name, data):
     data.layers[name] = data.X.copy()
     data.X = data.X.log1p()
-    return data
-
-
-def with_x(kind, data):
-    data.X = kind(data.X)
     return data
 
 
@@ -202,47 +119,6 @@ def test_h5ad_of_any_encoding(tmp_path, kind, compression, block_values):
     assert_counts(result, wanted)
     place = {"raw": "raw.X", "layer": "layers/my counts"}.get(kind, "X")
     assert result.facts["files"][0]["counts_from"] == place
-
-
-def tenx_h5(data, path, version):
-    """A Cell Ranger h5 as its documentation describes it, with an antibody as the second feature."""
-    x = np.insert(data.X.toarray(), 1, 7, axis=1) if version == 3 else data.X.toarray()
-    x = csr_matrix(x.astype(np.int32))
-    ids, names = list(data.var_names), list(data.var["feature_name"])
-    if version == 3:
-        ids, names = [ids[0], "CD3", *ids[1:]], [names[0], "CD3_TotalSeqB", *names[1:]]
-    with h5py.File(path, "w") as file:
-        group = file.create_group("matrix" if version == 3 else "hg19")
-        features = group.create_group("features") if version == 3 else group
-        features["id" if version == 3 else "genes"] = np.array(ids, dtype="S")
-        features["name" if version == 3 else "gene_names"] = np.array(names, dtype="S")
-        if version == 3:
-            kinds = ["Antibody Capture" if name == "CD3" else "Gene Expression" for name in ids]
-            features["feature_type"] = np.array(kinds, dtype="S")
-        group["barcodes"] = np.array(data.obs_names, dtype="S")
-        group["data"], group["indices"], group["indptr"] = x.data, x.indices.astype(np.int64), x.indptr
-        group["shape"] = x.shape[::-1]
-    return path
-
-
-def tenx_folder(data, folder, version, zipped, by_gene):
-    """A Cell Ranger matrix folder; by_gene: lines in another order than 10x writes them."""
-    folder.mkdir()
-    x = coo_array(data.X.astype(int).T.tocsr() if by_gene else data.X.astype(int).T.tocsc())
-    mmwrite(folder / "matrix.mtx", x, field="integer")
-    table = pd.DataFrame({"id": data.var_names, "name": data.var["feature_name"].to_numpy()})
-    if version == 3:
-        table["kind"] = "Gene Expression"
-    name = "features.tsv" if version == 3 else "genes.tsv"
-    table.to_csv(folder / name, sep="\t", header=False, index=False)
-    (folder / "barcodes.tsv").write_text("".join(f"{cell}\n" for cell in data.obs_names))
-    for file in list(folder.iterdir()) if zipped else ():
-        (folder / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
-        file.unlink()
-    return sorted(folder.iterdir())
-
-
-NO_LABELS = {"sample": None, "donor": None, "cell_type": None}
 
 
 @pytest.mark.parametrize("block_values", [7, 100_000])
@@ -303,7 +179,7 @@ def test_a_sheet_joins_files_of_every_format(tmp_path):
     sheet = tmp_path / "sheet.tsv"
     sheet.write_text(
         "path\tsample\tdonor\tcell_type\tage\na.h5ad\ts1\td1\tT\t30\nb.h5\ts2\td1\tT\t30\n"
-        "c\ts3\t007\tT\t\nd.h5ad\ts4\tNA\tT\t55.5\n"
+        "c\ts3\t007\tT\t\nd.h5ad\ts4\td4\tT\t55.5\n"
     )
     result = run(tmp_path, sheet, shards=2, covariates=[AGE], block_values=50)
     genes = parts[0].var_names[5:]
@@ -313,7 +189,7 @@ def test_a_sheet_joins_files_of_every_format(tmp_path):
     ]
     assert_counts(result, pd.concat(named))
     assert result.samples["sample"].tolist() == ["s1", "s2", "s3", "s4"]
-    assert result.samples["donor"].tolist() == ["d1", "d1", "007", "NA"]
+    assert result.samples["donor"].tolist() == ["d1", "d1", "007", "d4"]
     assert result.samples["age"].fillna(-1).tolist() == [30, 30, -1, 55.5]
     assert [file["genes_not_shared"] for file in result.facts["files"]] == [5, 5, 5, 0]
     assert "left out" in load.summary(result.facts)
@@ -349,7 +225,8 @@ def sources(tmp_path, random, n_rows, n_columns):
     }
     for kind, files in made.items():
         files = [str(file) for file in files]
-        yield kind, x, _counts.open_cohort(files, counts="auto", symbols="feature_name", wanted={})[0]
+        wanted = Wanted({}, (), frozenset(), "auto", "feature_name", None)
+        yield kind, x, open_cohort(files, wanted, rounded=False)[0]
 
 
 def test_blocks_are_small_and_in_order(tmp_path):
@@ -432,22 +309,17 @@ def test_results_do_not_depend_on_blocks_or_shards(tmp_path):
 # ---------------------------------------------------------------- where the counts are
 
 
-def test_auto_prefers_x_then_raw_then_layers_of_counts(tmp_path):
+def test_of_equal_places_x_is_taken_then_raw_then_layers_of_counts(tmp_path):
     data = cohort()
     data.layers["ambient"] = data.layers["umi_counts"] = data.X.copy()
     data.raw = data
     path = written(data, tmp_path)
-    places = {
-        "X": "X",
-        "raw.X": "raw/X",
-        "layers/umi_counts": "layers/umi_counts",
-        "layers/ambient": "layers/ambient",
-    }
-    for number, (place, key) in enumerate(places.items()):
-        found = run(tmp_path, path).facts["files"][0]
-        assert found["counts_from"] == place
-        assert found["other_whole_numbers"] == list(places)[number + 1 :]
-        if number < 3:
+    keys = {"X": "X", "raw.X": "raw/X", "layers/umi_counts": "layers/umi_counts", "layers/ambient": ""}
+    for place, key in keys.items():
+        result = run(tmp_path, path)
+        assert result.facts["files"][0]["counts_from"] == place
+        assert result.warnings == []
+        if key:
             with h5py.File(path, "r+") as file:
                 file[key]["data"][...] = np.log1p(file[key]["data"][:])
     with pytest.raises(
@@ -461,12 +333,57 @@ def test_auto_prefers_x_then_raw_then_layers_of_counts(tmp_path):
         run(tmp_path, path, counts="layers/raw")
 
 
-def test_other_places_of_whole_numbers_are_told(tmp_path):
+@pytest.mark.parametrize("by_gene", [False, True])
+def test_the_place_that_contains_the_others_is_taken_and_told(tmp_path, by_gene):
+    """Total = spliced + unspliced + ambiguous, in a layer whose name comes last; X is a part."""
     data = cohort()
-    data.layers["counts"] = data.X.copy()
+    total = data.X.toarray()
+    random = np.random.default_rng(0)
+    spliced = random.binomial(total.astype(int), 0.4)
+    shape = csc_matrix if by_gene else csr_matrix
+    data.layers["a_part"] = shape((total - spliced).astype(np.float32))
+    data.layers["z_total"] = csr_matrix(total)
+    data.X = shape(spliced.astype(np.float32))
     result = run(tmp_path, written(data, tmp_path))
-    assert result.facts["files"][0]["other_whole_numbers"] == ["layers/counts"]
-    assert "whole numbers also in layers/counts" in load.summary(result.facts)
+    assert result.facts["files"][0]["counts_from"] == "layers/z_total"
+    assert result.facts["counts"]["input"] == total.sum()
+    (warning,) = [row for row in result.warnings if row["code"] == "other_counts"]
+    assert "X has 4" in warning["message"]
+    assert "layers/a_part has " in warning["message"]
+
+
+def test_places_of_which_none_contains_the_others_are_named(tmp_path):
+    data = cohort()
+    data.layers["other"] = data.X[::-1].copy()
+    with pytest.raises(
+        InputError, match=r"holds counts in 2 places, none of which contains the others"
+    ) as error:
+        run(tmp_path, written(data, tmp_path))
+    assert "X: 25 genes, " in str(error.value)
+    assert "set load.counts to one" in str(error.value)
+    assert run(tmp_path, tmp_path / "cohort.h5ad", counts="X").facts["files"][0]["counts_from"] == "X"
+
+
+def test_all_genes_in_raw_contain_the_variable_genes_in_x(tmp_path):
+    data = cohort()
+    few = some_genes(data, slice(5))
+    few.raw = data
+    result = run(tmp_path, written(few, tmp_path))
+    assert result.facts["files"][0]["counts_from"] == "raw.X"
+    assert_counts(result, expected(data))
+    assert "X has 5 of 25 genes" in result.warnings[0]["message"]
+
+
+def test_corrected_counts_are_refused_or_rounded_and_counted(tmp_path):
+    data = cohort()
+    data.X.data[::3] -= 0.4
+    path = written(data, tmp_path)
+    with pytest.raises(InputError, match=r"roundToInt = TRUE\)\), or set load.round: true"):
+        run(tmp_path, path)
+    result = run(tmp_path, path, round=True)
+    assert result.facts["counts"]["input"] == int(np.rint(data.X.data).sum())
+    (warning,) = [row for row in result.warnings if row["code"] == "counts_rounded"]
+    assert warning["number"] == len(data.X.data[::3])
 
 
 def test_raw_has_genes_of_its_own(tmp_path):
@@ -498,17 +415,17 @@ def test_a_cohort_without_counts_is_refused_in_one_line(tmp_path, change, messag
 def test_one_bad_value_that_no_sample_saw_is_found(value):
     x = csr_array(np.array([[0, 1, 2], [0, 0, 0], [3, value, 0]]))
     with pytest.raises(
-        InputError, match=r"^file: X: cell 'c' has (0.5|-1|nan|inf|3e\+09), no count; set load.counts"
+        InputError, match=r"^file: X: cell 'c' has (0.5|-1|nan|inf|3e\+09), not a count; set load.counts"
     ):
         _shards.whole_numbers(x, "file: X", pd.Index(["a", "b", "c"]))
 
 
 def test_bad_values_of_later_blocks_are_found(tmp_path):
     data = cohort(cells=3000, genes=80)
-    last = np.linspace(0, data.X.nnz - _counts.VALUES, _counts.STRETCHES).astype(int)[-1]
+    last = np.linspace(0, data.X.nnz - _choice.VALUES, _choice.STRETCHES).astype(int)[-1]
     data.X.data[last - 1] = 0.5  # between the last two stretches that are looked at
     cell = np.searchsorted(data.X.indptr, last - 1, side="right") - 1
-    with pytest.raises(InputError, match=rf"^cohort: X: cell 'cell{cell}' has 0.5, no count"):
+    with pytest.raises(InputError, match=rf"^cohort: X: cell 'cell{cell}' has 0.5, not a count"):
         run(tmp_path, written(data, tmp_path))
 
 
@@ -529,12 +446,14 @@ def test_files_that_cannot_be_read(tmp_path):
     text.write_text("not HDF5")
     short = written(cohort(), tmp_path, "short.h5ad")
     short.write_bytes(short.read_bytes()[:-4000])
-    for path in (text, short, tmp_path / "absent.h5ad"):
+    with pytest.raises(InputError, match=r"^cohort.path: .*absent.h5ad does not exist; correct it$"):
+        run(tmp_path, tmp_path / "absent.h5ad")
+    for path in (text, short):
         with pytest.raises(InputError, match=rf"^{path}: cannot be read \(.*\); correct cohort.path"):
             run(tmp_path, path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["something"] = 1
-    with pytest.raises(InputError, match=r"neither h5ad nor 10x h5 of one genome \(has something\)"):
+    with pytest.raises(InputError, match=r"neither h5ad nor 10x h5 \(it has: something\)"):
         run(tmp_path, tmp_path / "other.h5")
 
 
@@ -587,7 +506,7 @@ def test_damaged_folders(tmp_path):
     matrix.write_text("".join(lines[:-1]) + "1 1 one\n")
     refused("damaged or cut off")
     matrix.write_text("".join(lines[:-1]) + "1 1 0.5\n")
-    refused("matrix.mtx: cell 'cell0' has .*no count")
+    refused("matrix.mtx: cell 'cell0' has .*not a count")
     matrix.write_text("1\t2\n")
     refused("not .* MatrixMarket")
     matrix.write_text(text.replace("integer", "pattern"))
@@ -596,7 +515,7 @@ def test_damaged_folders(tmp_path):
     (folder / "barcodes.tsv").write_text("one\n")
     refused("25 genes x 60 cells, but genes.tsv has 25 lines and barcodes.tsv 1;")
     (folder / "barcodes.tsv").unlink()
-    refused("run: a 10x folder without barcodes.tsv")
+    refused("run is a 10x folder without barcodes.tsv; add it")
     matrix.unlink()
     (folder / "matrix.mtx.gz").write_bytes(gzip.compress(text.encode())[:-20])
     (folder / "barcodes.tsv").write_text("".join(f"{cell}\n" for cell in cohort().obs_names))
@@ -610,7 +529,7 @@ def test_wrong_sheets(tmp_path):
         ("file\na.h5ad\n", "sheet.tsv: .*file.*'path'"),
         ("path\n", "sheet.tsv: 0 rows"),
         ("path\na.h5ad\na.h5ad\n", "'a.h5ad' is listed twice"),
-        ("path\nb.h5ad\n", "b.h5ad: cannot be read"),
+        ("path\nb.h5ad\n", "sheet.tsv: path: .*b.h5ad does not exist"),
     ):
         sheet.write_text(text)
         with pytest.raises(InputError, match=message):
@@ -632,7 +551,7 @@ def test_wrong_sheets(tmp_path):
         ([12, 7, 12], ["12", "7", "12"]),
         ([12.0, np.nan, 7.0], ["12", None, "7"]),
         ([1.5, 2.0, 1.5], ["1.5", "2", "1.5"]),
-        (["0012", "NA", "x "], ["0012", "NA", "x "]),
+        (["0012", "NA", "x "], ["0012", None, "x"]),
         ([None, "", "nan", "<NA>", " ", "a"], [None, None, None, None, None, "a"]),
         ([1, "1", 2], ["1", "1", "2"]),
         ([True, False], ["True", "False"]),
@@ -643,7 +562,7 @@ def test_wrong_sheets(tmp_path):
     ],
 )
 def test_labels_are_text(values, wanted):
-    made = load.labels(pd.Series(values))
+    made = _values.labels(pd.Series(values))
     assert made.astype(object).where(made.notna(), None).tolist() == wanted
     assert made.cat.categories.tolist() == sorted({label for label in wanted if label is not None})
 
@@ -669,17 +588,17 @@ def test_unusable_cells_by_first_reason(tmp_path):
     data.obs.loc[name[7:9], "cell_type"] = "junk"
     exclude = [{"column": "Batch No.", "values": ["odd"]}, {"column": "cell_type", "values": ["junk"]}]
     result = run(tmp_path, written(data, tmp_path), exclude=exclude, shards=2)
-    reasons = ["missing_sample"] * 2 + ["missing_donor"] * 2 + ["", "missing_cell_type"]
+    reasons = ["excluded_batch_no", "missing_sample"] + ["missing_donor"] * 2 + ["", "missing_cell_type"]
     reasons += ["excluded_batch_no"] * 2 + ["excluded_cell_type"]
     assert result.cells["reason"].tolist() == reasons + [""] * (CELLS - 9)
     assert (result.cells["shard"] == "").tolist() == (result.cells["reason"] != "").tolist()
     assert result.cells["donor"].iloc[2] == result.cells["cell_type"].iloc[5] == ""
     assert result.facts["cells"]["unusable"] == {
-        "excluded_batch_no": 2, "excluded_cell_type": 1,
-        "missing_cell_type": 1, "missing_donor": 2, "missing_sample": 2,
+        "excluded_batch_no": 3, "excluded_cell_type": 1,
+        "missing_cell_type": 1, "missing_donor": 2, "missing_sample": 1,
     }  # fmt: skip
     assert_counts(result, expected(cohort())[(result.cells["reason"] == "").to_numpy()])
-    assert "8 unusable (excluded_batch_no 2; " in load.summary(result.facts)
+    assert "8 unusable (excluded_batch_no 3; " in load.summary(result.facts)
 
 
 def test_a_cell_without_counts_stays_usable(tmp_path):
@@ -743,8 +662,10 @@ def test_settings_that_do_not_fit_are_named(tmp_path, settings, message):
 
 def test_names_must_tell_cells_and_genes_apart(tmp_path):
     data = cohort()
-    data.obs_names = ["x", "x", *data.obs_names[2:]]
-    with pytest.raises(InputError, match="cohort: 1 cell names repeat, such as 'x'"):
+    data.obs_names = ["x", *data.obs_names[1:6], "x", *data.obs_names[7:]]  # of one donor
+    with pytest.raises(
+        InputError, match="cohort: 1 cell names repeat within a file and a donor, such as 'x'"
+    ):
         run(tmp_path, written(data, tmp_path))
     data = cohort()
     data.var_names = ["x", "x", *data.var_names[2:]]
@@ -797,12 +718,14 @@ def test_covariates_are_typed_in_every_table(tmp_path):
     ("values", "kind", "wanted"),
     [
         (["45-year-old stage", "9-year-old human stage", None], "stage", [45, 9, -1]),
-        (["third decade stage", "6-month-old stage", "45"], "stage", [-1, -1, -1]),
+        (["third decade stage", "6-month-old stage", "45"], "stage", [-1, 0.5, -1]),
         (["45", "1e2", "-3.5", "inf", "forty", None], "numeric", [45, 100, -3.5, -1, -1, -1]),
+        (["45y", "52 years", "33 yr", "7 year-old"], "numeric", [45, 52, 33, 7]),
+        (["60-69", ">89", "90+", "1_0", "5 kg"], "numeric", [-1] * 5),
     ],
 )  # fmt: skip
 def test_numbers(values, kind, wanted):
-    made = load.numbers(load.labels(pd.Series(values, dtype=object)), kind)
+    made = _values.numbers(_values.labels(pd.Series(values, dtype=object)), kind)
     assert made.fillna(-1).tolist() == wanted
 
 
@@ -840,7 +763,7 @@ tables = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5) | st.none()), 
 def frame(rows):
     donor, pool = zip(*rows, strict=True)
     return pd.DataFrame(
-        {"donor": load.labels(pd.Series(donor)), "pool": load.labels(pd.Series(pool, dtype=object))}
+        {"donor": _values.labels(pd.Series(donor)), "pool": _values.labels(pd.Series(pool, dtype=object))}
     )
 
 
@@ -936,20 +859,27 @@ def test_genes_counts_and_values_that_nobody_uses_are_warned_of():
         "other_whole_numbers": ["raw.X"],
         "genes": 9,
         "genes_not_shared": 4,
+        "features_left_out": {"Antibody Capture": 3, "gene of mm10": 2},
     }
     odd = {f"{age}+": 2 for age in range(80, 92)}
-    facts = {"files": [file, file | {"name": "a", "other_whole_numbers": [], "genes_not_shared": 0}]}
+    facts = {
+        "files": [
+            file,
+            file | {"name": "a", "other_whole_numbers": [], "genes_not_shared": 0, "features_left_out": {}},
+        ]
+    }
     facts["not_parsed"] = {"age": odd, "bmi": {}}
     with collect_warnings() as warned:
         load.warn_of(facts, "auto")
     assert [(row["code"], row["number"]) for row in warned] == [
         ("genes_not_shared", 4),
+        ("features_left_out", 5),
         ("other_counts", None),
         ("values_not_parsed", 24),
     ]
     assert warned[0]["message"].startswith("b: 4 of 9 genes are not in every file")
-    assert "80+ (2 cells), 81+ (2 cells)" in warned[2]["message"]
-    assert warned[2]["message"].endswith(" and 2 more values")
+    assert "80+ (2 cells), 81+ (2 cells)" in warned[3]["message"]
+    assert " and 2 more values (bounds and ranges are not numbers" in warned[3]["message"]
     with collect_warnings() as chosen:
         load.warn_of(facts, "X")  # the user has said where counts are
     assert "other_counts" not in [row["code"] for row in chosen]
