@@ -13,7 +13,7 @@ BY_STEP = {
         "other_counts": "A file holds whole numbers in more than one place, and one of them is taken.",
         "features_left_out": "Features that are not genes, or of another genome, are left out.",
         "counts_rounded": "Counts with fractions are rounded, as load.round asks.",
-        "donors_of_two_datasets": "One donor id names different people in two datasets: the dataset is in front.",
+        "donors_of_two_datasets": "A donor id names two people in two datasets: the dataset is put in front.",
         "cell_names_changed": "Cell names repeat: the file or the donor is put in front of all of them.",
         "table_rows_unmatched": "Rows of a table beside the data match no cell.",
         "cells_without_table_row": "Cells have no row in a table beside the data.",
