@@ -125,7 +125,9 @@ lock: ## compile requirements.lock from pyproject.toml
 warnings-page: env ## write docs/warnings.md from the codes in scripts/job
 	$(BIN)/python gates/describe_warnings.py > docs/warnings.md
 
-config-readme: env ## write the tables of config/README.md from the schema
+config-readme: env ## write config/README.md and the comments of config/config.yaml from the schema
+	$(BIN)/python gates/describe_config.py --comments > config/config.yaml.new
+	mv config/config.yaml.new config/config.yaml
 	$(BIN)/python gates/describe_config.py > config/README.md
 
 ##@ Compare and measure

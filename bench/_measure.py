@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 
 from _root import ROOT
+from workflow.provenance import name_commit
 
 RESULTS = Path(__file__).parent / "results.tsv"
+DIGITS = 7  # of a commit
 INTERVAL_S = 0.25  # between samples of the process tree
 COLUMNS = [
     *("date", "commit", "tool", "cells", "genes", "donors", "shards"),
@@ -103,18 +105,9 @@ def available_cores() -> int:
 
 
 def commit() -> str:
-    """Short id of the commit, `+dirty` when files other than results.tsv differ; `unknown` without git."""
-
-    def git(*arguments):
-        command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    head = git("rev-parse", "--short", "HEAD")
-    if head.returncode:
-        return "unknown"
-    return head.stdout.strip() + (
-        "+dirty" if git("status", "--porcelain", "--", ".", ":!bench/results.tsv").stdout else ""
-    )
+    """First digits of the commit, `+dirty` if files other than results.tsv differ; `unknown` without git."""
+    head, sign, dirty = name_commit(ROOT, ".", ":!bench/results.tsv").partition("+")
+    return f"{head[:DIGITS]}{sign}{dirty}"
 
 
 def row(**facts) -> dict:

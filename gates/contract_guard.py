@@ -13,11 +13,13 @@ comes from (`source`) is no part of the contract.
 
 import argparse
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+
+from _root import ROOT
+from workflow.provenance import git
 
 CONTRACT, VERSION = "workflow/schemas/publish.yaml", "workflow/VERSION"
 BREAKING, ADDITION, WORDING = "breaking", "addition", "wording"
@@ -103,12 +105,6 @@ def show(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def git(root: Path, *arguments: str) -> str | None:
-    """What git prints; None when it fails."""
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout
-
-
 def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     """What has changed since the base revision, and what is wrong about that, as lines."""
     shared = git(root, "merge-base", base, "HEAD")
@@ -119,11 +115,11 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     wrong = []
     if contract["contract"] != f"v{version[0]}":
         wrong.append(f"{VERSION} is {show(version)}, its major number is not that of {contract['contract']}")
-    before = git(root, "show", f"{shared.strip()}:{CONTRACT}")
+    before = git(root, "show", f"{shared}:{CONTRACT}")
     if before is None:
-        return [f"{shared.strip()[:12]} has no contract: nothing to compare"], wrong
+        return [f"{shared[:12]} has no contract: nothing to compare"], wrong
     changes = compare(yaml.safe_load(before), contract)
-    told = git(root, "show", f"{shared.strip()}:{VERSION}") or sys.exit(f"error: {base} has no {VERSION}")
+    told = git(root, "show", f"{shared}:{VERSION}") or sys.exit(f"error: {base} has no {VERSION}")
     lines = [f"{kind}: {text}" for kind, text in sorted(changes, key=lambda change: PARTS[change[0]])]
     return lines or ["the contract has not changed"], wrong + faults(changes, parse(told), version)
 
@@ -131,7 +127,7 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("base", metavar="BASE", help="a branch, tag or commit")
-    parser.add_argument("--root", type=Path, default=Path(__file__).parent.parent, help="the repository")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
     given = parser.parse_args()
     lines, wrong = guard(given.root, given.base)
     print("\n".join(lines))

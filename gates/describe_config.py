@@ -1,6 +1,15 @@
-"""Print config/README.md, every key of the config, from the schema and the defaults: `make config-readme`."""
+"""Every key of the config in words, from the schema's descriptions.
 
+    gates/describe_config.py             print config/README.md, with the defaults of config/config.yaml
+    gates/describe_config.py --comments  print config/config.yaml, with its comments as the schema has them
+
+`make config-readme` writes both files. The comment of a key is the first sentence of its description.
+Comments on lines of their own and in lists are examples; they stay as they are.
+"""
+
+import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +18,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 INTRODUCTION = """# Configuration
 
-Made from `workflow/schemas/config.yaml` by `make config-readme`; edit the descriptions there.
+Made from `workflow/schemas/config.yaml` by `make config-readme`; edit the descriptions there. The comments in
+`config.yaml` are their first sentences.
 
 The defaults in `config.yaml` analyse the embedded demo cohort. For a cohort of your own, write an overlay
 that holds only what differs (`make init COHORT=my_cohort.h5ad` does) and pass it with `--configfile`:
@@ -57,7 +67,34 @@ def tables(schema: dict, defaults: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def first_sentence(description: str) -> str:
+    """A description up to its first full stop, which is left out."""
+    return re.split(r"\.(?:\s|$)", description, maxsplit=1)[0]
+
+
+def with_comments(text: str, schema: dict) -> str:
+    """The text of a config with the comment of each section, and of each key in it, from the schema."""
+    lines, section = [], {}
+    for line in text.splitlines():
+        if key := re.match(r"( {2})?(\w+):(?= |$)", line):
+            siblings = section.get("properties", {}) if key[1] else schema["properties"]
+            content = siblings.get(key[2], {})
+            section = section if key[1] else content
+            if "description" in content:
+                line = f"{re.sub(r'\s+# .*$', '', line)} # {first_sentence(content['description'])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--comments", action="store_true", help="config.yaml instead of the page")
+    asked = parser.parse_args()
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text(encoding="utf-8"))
-    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    sys.stdout.write(INTRODUCTION + tables(schema, defaults))
+    config = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
+    if asked.comments:
+        sys.stdout.write(with_comments(config, schema))
+    else:
+        sys.stdout.write(INTRODUCTION + tables(schema, yaml.safe_load(config)))

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from _locked import drifted
 from _root import ROOT
 from drift import Asker, add_question, changes, planned
 from job import read_failures
+from workflow.provenance import name_commit
 
 LINES = 200  # of the end of each log
 MANY = 50  # tiny jobs that are an incident; a small demo has fewer
@@ -48,14 +48,6 @@ def records(results: Path) -> list[dict]:
         log = log.with_name(path.name.replace(".perf.json", ".log"))
         found.append(json.loads(path.read_text(encoding="utf-8")) | {"log": str(log)})
     return found
-
-
-def commit() -> str:
-    """Commit and whether files differ from it; `unknown` outside a repository."""
-    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+dirty" if status.stdout else "") if head.returncode == 0 else "unknown"
 
 
 def classify(facts: dict) -> list[tuple[str, str, str]]:
@@ -196,7 +188,7 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
         "records": records(results),
         "cost": spent,
         "drift": drifted(),
-        "commit": commit(),
+        "commit": name_commit(ROOT),
     }
     named = [f["task_name"] for f in facts["failures"]] + list(facts["planned"])
     facts["affected"] = sorted({*named} & {record["task_name"] for record in facts["records"]})

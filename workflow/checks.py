@@ -1,7 +1,7 @@
 """The checks of a config before any job: a line per problem names the key, the value and what to set.
 
-Neither counts nor labels are read, only names, and whether files are there. `find_problems` lists all
-problems of a config at once; where keys do not fit the schema, those alone.
+Neither counts nor labels are read, only names, and whether files exist. `find_problems` lists all problems of
+a config at once: what does not fit the schema, and what is wrong in the sections that do fit.
 """
 
 import difflib
@@ -26,33 +26,42 @@ DEMO = "<results>/simulate/"  # where the demo's files are
 def find_problems(config: dict, schema: dict) -> list[str]:
     """All problems of a config, each in one line; empty when it can be run.
 
-    config: complete, with the defaults; schema: of workflow/schemas/config.yaml.
+    config: complete, with the defaults; schema: of workflow/schemas/config.yaml. Relative paths in the config
+    are those of the working directory.
     """
-    if problems := list(check_schema(config, schema)):
-        return problems
-    covariates = {covariate["name"]: covariate["type"] for covariate in config["load"]["covariates"]}
-    problems = [
-        *check_names(config, covariates),
-        *check_cohort(config),
-        *check_pool(config),
-        *check_warnings(**config["warnings"]),
-        *check_sweep(config, schema),
-    ]
-    for contrast in config["contrasts"]:
-        problems += check_contrast(contrast, covariates)
-    if config["ridge"]["target"]:
-        problems += check_baselines(config["ridge"]["target"], config["ridge"]["baselines"], covariates)
+    problems = find_problems_of_run(config, schema)
+    if "sweep" in fitting_sections(config, schema):
+        problems += check_sweep(config, schema, problems)
     return problems
 
 
-def check_schema(config: dict, schema: dict, prefix: str = "") -> Iterator[str]:
+def find_problems_of_run(config: dict, schema: dict) -> list[str]:
+    """The same without the variants of the sweep."""
+    problems, fitting = list(check_schema(config, schema)), fitting_sections(config, schema)
+    for check, sections in CHECKS.items():
+        if fitting.issuperset(sections):
+            problems += check(config)
+    return problems
+
+
+def check_schema(config: dict, schema: dict) -> Iterator[str]:
     """Keys that the closed schema does not know, and values that it refuses."""
+    for path, message in _schema_errors(config, schema):
+        yield f"{'.'.join(path) or 'config'}: {message}; see config/README.md"
+
+
+def fitting_sections(config: dict, schema: dict) -> set[str]:
+    """Sections of the config that the schema accepts; the other checks read no others."""
+    refused = {path[0] for path, _ in _schema_errors(config, schema) if path}
+    return schema["properties"].keys() & config.keys() - refused
+
+
+def _schema_errors(config: dict, schema: dict) -> list[tuple[list[str], str]]:
+    """Path of keys and message of each value that the schema refuses."""
     from jsonschema import Draft202012Validator
 
     errors = Draft202012Validator(schema).iter_errors(config)
-    for error in sorted(errors, key=lambda error: [str(key) for key in error.absolute_path]):
-        key = ".".join(str(key) for key in error.absolute_path) or "config"
-        yield f"{prefix}{key}: {error.message}; see config/README.md"
+    return sorted(([str(key) for key in error.absolute_path], error.message) for error in errors)
 
 
 def check_cohort(config: dict) -> Iterator[str]:
@@ -98,42 +107,52 @@ def check_pool(config: dict) -> Iterator[str]:
         yield "doublets.by: pool needs whole pools in each shard; set load.shard_by: pool"
 
 
-def check_names(config: dict, covariates: dict[str, str]) -> Iterator[str]:
-    """Covariates, contrasts, strata and the target name what exists, once."""
-    listed = {
-        "load.covariates": [covariate["name"] for covariate in config["load"]["covariates"]],
-        "contrasts": [contrast["name"] for contrast in config["contrasts"]],
-    }
-    for key, names in listed.items():
-        for name in _repeated(names):
-            yield f"{key}: {name!r} is there more than once; rename one"
-    for name in covariates:
+def covariate_types(config: dict) -> dict[str, str]:
+    """Type of each covariate by its name."""
+    return {covariate["name"]: covariate["type"] for covariate in config["load"]["covariates"]}
+
+
+def check_covariates(config: dict) -> Iterator[str]:
+    """Each covariate has a name of its own."""
+    names = [covariate["name"] for covariate in config["load"]["covariates"]]
+    for name in _repeated(names):
+        yield f"load.covariates: {name!r} is there more than once; rename one"
+    for name in dict.fromkeys(names):
         if name in TAKEN:
             yield f"load.covariates: the name {name!r} is taken; choose another"
-    strata = {"cell_type", "donor", "sample", "pool"} | covariates.keys()
+
+
+def check_strata(config: dict) -> Iterator[str]:
+    """Attrition is counted within columns that cells have."""
+    strata = {"cell_type", "donor", "sample", "pool"} | covariate_types(config).keys()
     for stratum in config["cells"]["strata"]:
         if stratum["column"] not in strata:
             known = ", ".join(sorted(strata))
             yield f"cells.strata: {stratum['column']!r} is not a column; use one of {known}"
-    target = config["ridge"]["target"]
-    if target and covariates.get(target) not in ("numeric", "stage"):
-        yield (
-            f"ridge.target: {target!r} is not a numeric covariate; name one of load.covariates "
-            "or set it to null"
-        )
+
+
+def check_contrasts(config: dict) -> Iterator[str]:
+    """Each contrast has a name of its own and fits the covariates."""
+    for name in _repeated(contrast["name"] for contrast in config["contrasts"]):
+        yield f"contrasts: {name!r} is there more than once; rename one"
+    covariates = covariate_types(config)
+    for contrast in config["contrasts"]:
+        yield from check_contrast(contrast, covariates)
 
 
 def check_contrast(contrast: dict, covariates: dict[str, str]) -> Iterator[str]:
     """A contrast has formulas of known columns, and a unit or levels as its tested term needs."""
     key, test = f"contrasts.{contrast['name']}", contrast["test"]
     known = sorted(OF_SAMPLES | covariates.keys())
-    try:
-        variables, _ = variables_of(parse(contrast["design"], f"{key}.design"))
-        tree = parse(test, f"{key}.test")
-    except InputError as error:
-        yield str(error)
+    trees = {}
+    for part in ("design", "test"):
+        try:
+            trees[part] = parse(contrast[part], f"{key}.{part}")
+        except InputError as error:
+            yield str(error)
+    if len(trees) < 2:
         return
-    tested, _ = variables_of(tree)
+    (variables, _), (tested, _) = variables_of(trees["design"]), variables_of(trees["test"])
     for variable in variables:
         if variable not in known:
             yield (
@@ -143,7 +162,9 @@ def check_contrast(contrast: dict, covariates: dict[str, str]) -> Iterator[str]:
     if not set(tested) <= set(variables):
         yield f"{key}.test: {test!r} is not in the design {contrast['design']!r}"
     categories = [name for name in tested if name in TEXT or covariates.get(name) == "categorical"]
-    yield from _check_unit(key, test, contrast.get("unit"), set(tested) - set(categories), is_curve(tree))
+    yield from _check_unit(
+        key, test, contrast.get("unit"), set(tested) - set(categories), is_curve(trees["test"])
+    )
     yield from _check_levels(key, test, contrast.get("level"), contrast.get("reference"), categories)
     for variable in contrast.get("references") or {}:
         if variable not in variables:
@@ -174,12 +195,20 @@ def _check_levels(key: str, test: str, level, reference, categories: list[str]) 
         )
 
 
-def check_baselines(target: str, baselines: list[dict], covariates: dict[str, str]) -> Iterator[str]:
-    """Each baseline of ridge has a name of its own and columns that a sample has, not the target."""
-    names = ["mean", "expression", *(baseline["name"] for baseline in baselines)]
-    known = sorted(((OF_SAMPLES - {"donor"}) | covariates.keys() | {"composition"}) - {target})
-    for name in _repeated(names):
+def check_ridge(config: dict) -> Iterator[str]:
+    """The target is a number; each baseline has a name of its own and columns of a sample, not the target."""
+    target, baselines = config["ridge"]["target"], config["ridge"]["baselines"]
+    if not target:
+        return
+    covariates = covariate_types(config)
+    if covariates.get(target) not in ("numeric", "stage"):
+        yield (
+            f"ridge.target: {target!r} is not a numeric covariate; name one of load.covariates "
+            "or set it to null"
+        )
+    for name in _repeated(["mean", "expression", *(baseline["name"] for baseline in baselines)]):
         yield f"ridge.baselines: the name {name!r} is taken; choose another"
+    known = sorted(((OF_SAMPLES - {"donor"}) | covariates.keys() | {"composition"}) - {target})
     for baseline in baselines:
         for column in baseline["columns"]:
             if column not in known:
@@ -189,8 +218,9 @@ def check_baselines(target: str, baselines: list[dict], covariates: dict[str, st
                 )
 
 
-def check_warnings(accept: list[str], error: list[str]) -> Iterator[str]:
+def check_warnings(config: dict) -> Iterator[str]:
     """Every code is one that a step may warn of, and is either accepted or an error."""
+    accept, error = config["warnings"]["accept"], config["warnings"]["error"]
     for key, codes in {"warnings.accept": accept, "warnings.error": error}.items():
         for code in codes:
             if code not in CODES:
@@ -201,8 +231,11 @@ def check_warnings(accept: list[str], error: list[str]) -> Iterator[str]:
             yield f"warnings: {code!r} is in accept and in error; remove it from one of them"
 
 
-def check_sweep(config: dict, schema: dict) -> Iterator[str]:
-    """Each variant has a name of its own, keys that the schema knows, and changes something."""
+def check_sweep(config: dict, schema: dict, of_run: list[str]) -> Iterator[str]:
+    """Each variant has a name of its own, changes something, and makes a config without problems.
+
+    of_run: problems of the run's own config, which are not repeated for each variant.
+    """
     variants = config["sweep"]
     for name in _repeated(variant["name"] for variant in variants):
         yield f"sweep: {name!r} is there more than once; rename one"
@@ -210,13 +243,15 @@ def check_sweep(config: dict, schema: dict) -> Iterator[str]:
         key = f"sweep.{variant['name']}.set"
         outside = [section for section in SWEPT if section in variant["set"]]
         for section in outside:
-            yield f"{key}: {section} is of the sweep, not of a variant; remove it"
+            yield f"{key}: a variant cannot set {section}; remove it"
         if outside:
             continue
         settings = variant_config(config, variant["set"])
-        yield from check_schema(settings, schema, f"{key}.")
         if settings == config:
             yield f"{key}: changes nothing; give a key another value or remove the variant"
+        for problem in find_problems_of_run(settings, schema):
+            if problem not in of_run:
+                yield f"{key}.{problem}"
 
 
 def variant_config(config: dict, overlay: dict) -> dict:
@@ -232,3 +267,14 @@ def _repeated(names: Iterable[str]) -> list[str]:
     """Names that occur more than once, in order."""
     names = list(names)
     return list(dict.fromkeys(name for name in names if names.count(name) > 1))
+
+
+CHECKS = {  # the sections that each reads
+    check_covariates: ["load"],
+    check_strata: ["load", "cells"],
+    check_ridge: ["load", "ridge"],
+    check_cohort: ["cohort", "gene_sets"],
+    check_pool: ["load", "doublets", "preprocess", "dimred"],
+    check_warnings: ["warnings"],
+    check_contrasts: ["load", "contrasts"],
+}

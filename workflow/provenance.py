@@ -33,9 +33,11 @@ def published_config(config: dict) -> dict:
     return json.loads(json.dumps(kept, sort_keys=True))
 
 
-@functools.cache
 def git(folder: Path, *arguments: str) -> str | None:
-    """What git prints about a folder; None outside of a repository or without git. It takes no lock."""
+    """What git prints about a folder; None when it fails, outside of a repository, or without git.
+
+    It takes no lock: a run must not disturb what its user does in the same checkout.
+    """
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
@@ -44,6 +46,18 @@ def git(folder: Path, *arguments: str) -> str | None:
     return None if done.returncode else done.stdout.strip()
 
 
+def name_commit(folder: Path, *paths: str) -> str:
+    """The commit of a folder, `+dirty` when files differ from it; `unknown` outside of a repository.
+
+    paths: what may differ, as git names it; everything without them.
+    """
+    head = git(folder, "rev-parse", "HEAD")
+    if head is None:
+        return "unknown"
+    return f"{head}+dirty" if git(folder, "status", "--porcelain", "--", *paths) else head
+
+
+@functools.cache
 def commit_of(project: Path | None) -> str | None:
     """The commit that is checked out; None unless the project is a repository of its own."""
     top = git(project, "rev-parse", "--show-toplevel") if project else None

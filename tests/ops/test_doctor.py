@@ -36,8 +36,7 @@ def faults(check, options):
 def test_a_healthy_machine_has_no_fault(options):
     before = sorted(options.folder.rglob("*"))
     for check in doctor.CHECKS:
-        if check is not doctor.configuration:  # needs the whole project
-            assert faults(check, options) == []
+        assert faults(check, options) == []
     assert sorted(options.folder.rglob("*")) == before
 
 
@@ -69,6 +68,18 @@ def test_a_profile_with_what_none_may_have(options, key):
     (fault,) = faults(doctor.profile, options._replace(profile={key: True}))
     assert key in fault.found
     assert fault.remedy == "remove it"
+
+
+def test_all_problems_of_a_config_are_listed_and_paths_are_those_of_its_folder(options):
+    (options.folder / "sets.gmt").write_text("a\t\tG1\n", encoding="utf-8")
+    config = options.config | {
+        "gene_sets": ["sets.gmt", "none.gmt"],
+        "qc": options.config["qc"] | {"min_gene": 3},
+    }
+    first, second = faults(doctor.configuration, options._replace(config=config))
+    assert first.found.startswith("qc: Additional properties are not allowed ('min_gene' was unexpected)")
+    assert second.found == "gene_sets: none.gmt does not exist"
+    assert {first.remedy, second.remedy} == {"correct that setting (config/README.md)"}
 
 
 def cohort(folder, **columns):

@@ -66,7 +66,7 @@ REFUSED = [
         "sweep: 'x' is there more than once",
     ),
     ({"sweep": [{"name": "x", "set": {"qc": {"min_genes": 50.0}}}]}, "sweep.x.set: changes nothing"),
-    ({"sweep": [{"name": "x", "set": {"sweep": []}}]}, "sweep.x.set: sweep is of the sweep"),
+    ({"sweep": [{"name": "x", "set": {"sweep": []}}]}, "sweep.x.set: a variant cannot set sweep"),
     ({"sweep": [{"name": "x", "set": {}}]}, "sweep.0.set: {} should be non-empty"),
     ({"sweep": [{"name": "x", "sets": {}}]}, "sweep.0: Additional properties"),
     ({"load": {"pool": None}}, "pool needs a column of pools; set load.pool"),
@@ -116,6 +116,42 @@ def test_all_problems_are_found_at_once():
 def test_all_keys_that_the_schema_refuses_are_found_at_once():
     problems = problems_of({"qc": {"min_gene": 3, "min_genes": "many"}, "foo": 1})
     assert [problem.split(":")[0] for problem in problems] == ["config", "qc", "qc.min_genes"]
+
+
+def test_a_key_that_the_schema_refuses_hides_no_problem_of_another_section():
+    problems = problems_of({"qc": {"min_gene": 3}, "gene_sets": ["none.gmt"], "ridge": {"target": "bmi"}})
+    assert [problem.split(":")[0] for problem in problems] == ["qc", "ridge.target", "gene_sets"]
+
+
+def test_a_section_that_the_schema_refuses_is_not_read_further():
+    problems = problems_of({"load": {"covariates": "age"}, "gene_sets": ["none.gmt"]})
+    assert [problem.split(":")[0] for problem in problems] == ["load.covariates", "gene_sets"]
+
+
+def test_a_section_that_is_missing_is_named():
+    config = {name: section for name, section in DEFAULTS.items() if name != "load"}
+    with contextlib.chdir(ROOT):
+        [problem] = find_problems(config, SCHEMA)
+    assert problem.startswith("config: 'load' is a required property")
+
+
+def test_both_formulas_of_a_contrast_are_read():
+    problems = problems_of({"contrasts": [AGE | {"design": "~ age +", "test": "exp(age)"}]})
+    assert [problem.split(":")[0] for problem in problems] == ["contrasts.age.design", "contrasts.age.test"]
+
+
+def test_a_variant_is_checked_like_a_config_of_its_own():
+    variants = [
+        {"name": "bmi", "set": {"ridge": {"target": "bmi"}, "contrasts": [AGE | {"design": "~ age + bmi"}]}},
+        {"name": "many", "set": {"load": {"shards": 1000}}},
+    ]
+    problems = problems_of({"sweep": variants, "gene_sets": ["none.gmt"]})
+    assert [problem.split(": ")[0] for problem in problems] == [
+        "gene_sets",  # of the run, so not again of each variant
+        "sweep.bmi.set.ridge.target",
+        "sweep.bmi.set.contrasts.age.design",
+        "sweep.many.set.load.shards",
+    ]
 
 
 def test_an_interaction_can_be_tested():
