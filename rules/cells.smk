@@ -53,6 +53,7 @@ rule cells:
         cell_types="<results>/filter/cell_types.tsv",
         qc=expand("<results>/qc/{shard}.parquet", shard=SHARDS),
         doublets=expand("<results>/doublets/{shard}.parquet", shard=SHARDS),
+        thresholds=expand("<results>/doublets/{shard}.status.tsv", shard=SHARDS),
     output:
         cells="<results>/cells/cells.parquet",
         attrition="<results>/cells/attrition.tsv",

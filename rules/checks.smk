@@ -118,6 +118,16 @@ def check_contrast(name, design, test, unit=None, level=None, reference=None, re
         )
 
 
+def check_doublets(expected_doublet_rate, **others):
+    """An expected rate that is a word is `auto` or a numeric covariate."""
+    numeric = [name for name, kind in COVARIATES.items() if kind == "numeric"]
+    refuse(
+        isinstance(expected_doublet_rate, str) and expected_doublet_rate not in ["auto", *numeric],
+        f"doublets.expected_doublet_rate: {expected_doublet_rate!r} is neither a share, auto, nor a numeric covariate; "
+        f"use one of {', '.join(['auto', *numeric])} or a number",
+    )
+
+
 def check_names():
     """Covariates, contrasts, strata and the target name what exists, once."""
     for key, names in {
@@ -190,6 +200,7 @@ def check_scratch():
 check_scratch()
 check_warnings(**config["warnings"])
 check_names()
+check_doublets(**config["doublets"])
 if config["ridge"]["target"]:
     check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])
 check_cohort(**config["cohort"])
