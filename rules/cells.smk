@@ -5,6 +5,7 @@ rule qc:
     """Measure each cell of one shard and mark those that fail."""
     input:
         shard="<results>/load/shards/{shard}.h5ad",
+        cohort="<results>/load/cohort.json",
     output:
         cells="<results>/qc/{shard}.parquet",
         limits="<results>/qc/{shard}.limits.tsv",

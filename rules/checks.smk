@@ -118,6 +118,17 @@ def check_contrast(name, design, test, unit=None, level=None, reference=None, re
         )
 
 
+def check_species(species):
+    """Both sections have patterns for a species that is named."""
+    for key in ("qc.patterns", "preprocess.exclude"):
+        section, _, name = key.partition(".")
+        known = ["auto", *config[section][name]]
+        refuse(
+            species not in known,
+            f"load.species: {species!r} has no patterns in {key}; add them there or use {', '.join(known)}",
+        )
+
+
 def check_doublets(expected_doublet_rate, **others):
     """An expected rate that is a word is `auto` or a numeric covariate."""
     numeric = [name for name, kind in COVARIATES.items() if kind == "numeric"]
@@ -200,6 +211,7 @@ def check_scratch():
 check_scratch()
 check_warnings(**config["warnings"])
 check_names()
+check_species(config["load"]["species"])
 check_doublets(**config["doublets"])
 if config["ridge"]["target"]:
     check_baselines(config["ridge"]["target"], config["ridge"]["baselines"])

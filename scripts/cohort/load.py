@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cohort._counts import Source, open_cohort
 from cohort._shards import shared_genes, write_shards
+from cohort._species import find_species
 from job import InputError, job, warn
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
@@ -229,6 +230,7 @@ def load(
     pool: str | None,
     counts: str,
     symbols: str | None,
+    species: str,
     covariates: list[dict],
     exclude: list[dict],
     shards: int,
@@ -270,6 +272,7 @@ def load(
         "cells": {"input": len(cells), "usable": len(usable), "unusable": unusable},
         "counts": {"input": found["input_counts"], "usable": int(genes["counts"].sum())},
         "genes": {"kept": len(genes), "with_shared_symbol": int(genes["duplicated_symbol"].sum())},
+        "species": find_species(genes["gene_id"], genes["symbol"]) if species == "auto" else species,
         "donors": len(home),
         "samples": len(samples),
         "values_per_shard": found["values"],
@@ -284,6 +287,7 @@ def summary(facts: dict) -> str:
     cells, genes = facts["cells"], facts["genes"]
     lost = "; ".join(f"{reason} {n:,}" for reason, n in cells["unusable"].items())
     lines = [f"load: {genes['with_shared_symbol']} genes share their symbol with another"]
+    lines.append(f"load: patterns of gene symbols are those of {facts['species']}")
     for file in facts["files"]:
         others = ", ".join(file["other_whole_numbers"])
         also = f", whole numbers also in {others}" * bool(others)

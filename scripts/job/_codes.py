@@ -24,6 +24,9 @@ BY_STEP = {
         "most_cells_dropped": "The limits of qc drop more than half of the cells.",
         "most_cells_of_samples_dropped": "The limits of qc drop more than half of the cells of some samples.",
     },
+    "preprocess": {
+        "exclude_matches_nothing": "No gene symbol matches a pattern, so its genes may be variable genes.",
+    },
     "dimred": {
         "harmony_not_converged": "Harmony reached its last iteration before it converged.",
         "batch_has_one_level": "The batch has one level, so components are not harmonised.",

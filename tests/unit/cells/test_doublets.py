@@ -398,7 +398,7 @@ def test_groups_that_were_not_scored_are_warned_of():
 def judge_calls(name, counts, donor, symbols, planted):
     """AUROC, precision and recall over the cells of a cohort that pass qc, by the config's settings."""
     limits = {**CONFIG["qc"]}
-    metrics = qc.measure(counts, qc.gene_groups(symbols, limits.pop("patterns")))
+    metrics = qc.measure(counts, qc.gene_groups(symbols, limits.pop("patterns"), "human"))
     passed = qc.judge(metrics, donor, qc.limits_per_sample(metrics, donor, **limits)).eq("").to_numpy()
     chosen = {key: CONFIG["doublets"][key] for key in [*SCRUBLET, "min_cells", "max_fold"]}
     chosen |= {"random_state": CONFIG["random_state"]}
