@@ -5,6 +5,7 @@ rule qc:
     """Measure each cell of one shard and mark those that fail."""
     input:
         shard="<results>/load/shards/{shard}.h5ad",
+        cohort="<results>/load/cohort.json",
     output:
         cells="<results>/qc/{shard}.parquet",
         limits="<results>/qc/{shard}.limits.tsv",
@@ -53,6 +54,7 @@ rule cells:
         cell_types="<results>/filter/cell_types.tsv",
         qc=expand("<results>/qc/{shard}.parquet", shard=SHARDS),
         doublets=expand("<results>/doublets/{shard}.parquet", shard=SHARDS),
+        thresholds=expand("<results>/doublets/{shard}.status.tsv", shard=SHARDS),
     output:
         cells="<results>/cells/cells.parquet",
         attrition="<results>/cells/attrition.tsv",

@@ -8,12 +8,14 @@ rule preprocess:
     input:
         shards=expand("<results>/load/shards/{shard}.h5ad", shard=SHARDS),
         cells="<results>/cells/cells.parquet",
+        cohort="<results>/load/cohort.json",
     output:
         genes="<results>/preprocess/genes.parquet",
         batches="<results>/preprocess/batches.tsv",
         pca="<results>/preprocess/pca.parquet",
         loadings="<results>/preprocess/loadings.parquet",
         variance="<results>/preprocess/variance.tsv",
+        warnings="<results>/warnings/preprocess.tsv",
     log:
         local("<logs>/preprocess.log"),
     benchmark:

@@ -39,7 +39,8 @@ def published_files():
 
 def warning_tables(wildcards):
     """The table of every job of a step that may warn, as far as the config asks for the step."""
-    paths = ["<results>/warnings/load.tsv", "<results>/warnings/cells.tsv", "<results>/warnings/dimred.tsv"]
+    paths = ["<results>/warnings/load.tsv", "<results>/warnings/cells.tsv"]
+    paths += ["<results>/warnings/preprocess.tsv", "<results>/warnings/dimred.tsv"]
     paths += expand(
         ["<results>/warnings/qc/{shard}.tsv", "<results>/warnings/doublets/{shard}.tsv"], shard=SHARDS
     )

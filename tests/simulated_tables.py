@@ -319,7 +319,11 @@ class Tables:
             {"group": self.samples, "cells": 100, "status": "scored", "reason": "", "threshold": 0.3}
         )
         groups = groups.assign(
-            threshold_from="automatic", called=4.0, called_share=0.04, expected_doublet_rate=0.06
+            threshold_from="automatic",
+            called=4.0,
+            called_share=0.04,
+            automatic_share=0.04,
+            expected_doublet_rate=0.06,
         )
         groups.loc[0, ["status", "reason", "threshold_from"]] = ["not_run", "too_few_cells", ""]
         groups.loc[0, ["threshold", "called", "called_share"]] = np.nan

@@ -21,6 +21,7 @@ SETTINGS = {
     "round": False,
     "symbols": "feature_name",
     "genome": None,
+    "species": "auto",
     "sample_table": None,
     "cell_table": None,
     "missing": [],

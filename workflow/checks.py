@@ -80,16 +80,20 @@ def check_cohort(config: dict) -> Iterator[str]:
             list_files(Path(path))
         except InputError as error:
             yield str(error)
-    for key in ("sample_table", "cell_table"):
-        table = config["load"][key]
-        if table and not os.access(table, os.R_OK):
-            yield f"load.{key}: {table} does not exist or cannot be read; correct it or set it to null"
     for file in config["gene_sets"]:
         if file.startswith(DEMO):
             if path or url:
                 yield f"gene_sets: {file} belongs to the demo cohort; name GMT files or set it to []"
         elif not Path(file).is_file():
             yield f"gene_sets: {file} does not exist"
+
+
+def check_tables(config: dict) -> Iterator[str]:
+    """The tables beside the data are there."""
+    for key in ("sample_table", "cell_table"):
+        table = config["load"][key]
+        if table and not os.access(table, os.R_OK):
+            yield f"load.{key}: {table} does not exist or cannot be read; correct it or set it to null"
 
 
 def check_pool(config: dict) -> Iterator[str]:
@@ -218,6 +222,28 @@ def check_ridge(config: dict) -> Iterator[str]:
                 )
 
 
+def check_species(config: dict) -> Iterator[str]:
+    """Both sections have patterns for a species that is named."""
+    species = config["load"]["species"]
+    for key in ("qc.patterns", "preprocess.exclude"):
+        section, _, name = key.partition(".")
+        known = ["auto", *config[section][name]]
+        if species not in known:
+            others = ", ".join(known)
+            yield f"load.species: {species!r} has no patterns in {key}; add them there or use {others}"
+
+
+def check_doublets(config: dict) -> Iterator[str]:
+    """An expected rate that is a word is `auto` or a numeric covariate."""
+    rate, covariates = config["doublets"]["expected_doublet_rate"], config["load"]["covariates"]
+    known = ["auto", *(covariate["name"] for covariate in covariates if covariate["type"] == "numeric")]
+    if isinstance(rate, str) and rate not in known:
+        yield (
+            f"doublets.expected_doublet_rate: {rate!r} is not a share, auto, or a numeric covariate; "
+            f"use one of {', '.join(known)} or a number"
+        )
+
+
 def check_warnings(config: dict) -> Iterator[str]:
     """Every code is one that a step may warn of, and is either accepted or an error."""
     accept, error = config["warnings"]["accept"], config["warnings"]["error"]
@@ -274,7 +300,10 @@ CHECKS = {  # the sections that each reads
     check_strata: ["load", "cells"],
     check_ridge: ["load", "ridge"],
     check_cohort: ["cohort", "gene_sets"],
+    check_tables: ["load"],
     check_pool: ["load", "doublets", "preprocess", "dimred"],
+    check_species: ["load", "qc", "preprocess"],
+    check_doublets: ["load", "doublets"],
     check_warnings: ["warnings"],
     check_contrasts: ["load", "contrasts"],
 }

@@ -92,7 +92,26 @@ def _filter_reason(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.D
     return by_sample.where(by_sample != "", by_type)
 
 
-def warn_of(cells: pd.DataFrame) -> None:
+def warn_of_thresholds(status: pd.DataFrame) -> None:
+    """Warn of Scrublet's thresholds that were replaced. status: one row per group of `doublets`."""
+    scored = status[status["status"] == "scored"]
+    replaced = scored[scored["threshold_from"] != "automatic"]
+    if len(replaced):
+        cells = replaced["cells"]
+        rate, called = (
+            (replaced[name] * cells).sum() / cells.sum() for name in ("expected_doublet_rate", "called_share")
+        )
+        what = f"the thresholds of {len(replaced):,} of {len(scored):,} groups are those of the expected rate"
+        why = f"Scrublet's own are far from it; {called:.1%} of the cells are called, {rate:.1%} are expected"
+        warn(
+            "doublet_threshold_replaced",
+            f"{what}, as {why}",
+            count=len(replaced),
+            setting="doublets.expected_doublet_rate",
+        )
+
+
+def warn_of_losses(cells: pd.DataFrame) -> None:
     """Warn when qc drops most cells of the run, or of some samples. cells: as from `join`."""
     measured = cells[cells["step"].isin(["qc", "doublets", ""])]
     fails = measured["step"] == "qc"
@@ -233,7 +252,8 @@ if __name__ == "__main__":
         table = attrition(cells, levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
         write_tsv(table, out.attrition)
-        warn_of(cells)
+        warn_of_losses(cells)
+        warn_of_thresholds(pd.concat([pd.read_csv(path, sep="\t") for path in paths.thresholds]))
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()
         lost = "; ".join(f"{step} {total[step]:,}" for step in STEPS if step in total)
         print(f"cells: {total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))

@@ -12,9 +12,18 @@ one so that a group that cannot be scored is known before it fails:
 - nearest neighbours are exact (scikit-learn) instead of approximate (annoy): as fast at this size
   (0.34 against 0.40 s for 1,200 cells), and there is no index whose build can differ between machines.
 
-The automatic threshold (the minimum between the two modes of the simulated scores) is used unless there is
-none, or it calls more than max_called_share of the cells, as it does in groups of one cell type (31 of 31
-seen). Then the threshold is the quantile of the scores that calls expected_doublet_rate of them at most.
+The automatic threshold (the minimum between the two modes of the simulated scores) is used where it calls
+about as many cells as are expected: the share that it calls is at most max_fold times the expected rate, and
+at least the expected rate / max_fold. Otherwise, and where there is no minimum, the threshold is the score
+that calls the share nearest to the expected rate, the smaller share of two that are equally near. In groups
+of one cell type the automatic threshold calls nearly all cells; in groups of about 1,000 cells it often calls
+a tenth of the doublets, although their scores are the highest.
+
+The expected rate is a share, the same in all groups; or `auto`: rate_per_1000_cells x cells / 1,000, as two
+cells meet in a droplet in proportion to the cells loaded; or the mean of a numeric covariate. The cells of
+`auto` are those of the group in the same pool, on average over the group's cells. For `by: donor` in a
+capture of several donors this is the rate of doublets within the donor, which are those that were not found
+by genotype: their share of all doublets is the donor's share of the capture.
 A cell that was not scored has scored = False, score missing and doublet = False, which says nothing.
 
 A group's seed comes from random_state and its name, and its arithmetic runs on one thread, so a result
@@ -34,9 +43,10 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from files import read_shard, write_tsv
-from job import Progress, job, warn
+from job import InputError, Progress, job, warn
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
+MAX_RATE = 0.5  # an expected rate above it is not one of a capture
 STATUS = [
     "group",
     "cells",
@@ -46,6 +56,7 @@ STATUS = [
     "threshold_from",
     "called",
     "called_share",
+    "automatic_share",  # what Scrublet's own threshold would call; missing where there is none
     "expected_doublet_rate",
 ]
 NOT_SCORED = {  # reason -> the setting that changes it
@@ -63,6 +74,34 @@ class Scrublet(scrublet.Scrublet):
         """Draw the pairs of cells, one thread at a time."""
         with RANDOM:
             super().simulate_doublets(*args, **kwargs)
+
+
+def expected_rates(
+    cells: pd.DataFrame, by: str, *, expected_doublet_rate: float | str, rate_per_1000_cells: float
+) -> dict[str, float]:
+    """The expected doublet rate of each group (see the module's docstring).
+
+    cells: one row per cell with the column `by`, pool, and the covariate that expected_doublet_rate names, if
+    any. Raises InputError where the rate of a group is not above 0 and at most MAX_RATE.
+    """
+    group = cells[by].astype(str)
+    if expected_doublet_rate == "auto":
+        together = group.groupby([group, cells["pool"].astype(str)]).transform("size")
+        rates = rate_per_1000_cells * together / 1000
+        remedy = "lower doublets.rate_per_1000_cells, set load.pool to the capture, or set a number"
+    elif isinstance(expected_doublet_rate, str):
+        rates = cells[expected_doublet_rate].astype(float)
+        remedy = f"correct {expected_doublet_rate}, a share of the cells, or set a number"
+    else:
+        return dict.fromkeys(group.unique(), expected_doublet_rate)
+    means = rates.groupby(group).agg(lambda values: values.mean(skipna=False))
+    wrong = means[~((means > 0) & (means <= MAX_RATE)) & (means.index != "")]
+    if len(wrong):
+        raise InputError(
+            f"doublets.expected_doublet_rate: {expected_doublet_rate} is {wrong.iloc[0]:.3g} for {by} "
+            f"{wrong.index[0]!r}, where 0 to {MAX_RATE} is possible; {remedy}"
+        )
+    return means.to_dict()
 
 
 def seed_of(random_state: int, group: str) -> int:
@@ -127,12 +166,17 @@ def _varies(counts: sparse.csc_matrix, total: np.ndarray) -> np.ndarray:
 
 
 def choose_threshold(
-    scores: np.ndarray, automatic: float | None, *, expected_doublet_rate: float, max_called_share: float
+    scores: np.ndarray, automatic: float | None, *, expected_doublet_rate: float, max_fold: float
 ) -> tuple[float, str]:
     """The score above which a cell is called a doublet, and where it comes from."""
-    if automatic is not None and (scores > automatic).mean() <= max_called_share:
-        return float(automatic), "automatic"
-    return float(np.quantile(scores, 1 - expected_doublet_rate, method="higher")), "expected_rate"
+    if automatic is not None:
+        fold = (scores > automatic).mean() / expected_doublet_rate
+        if 1 / max_fold <= fold <= max_fold:
+            return float(automatic), "automatic"
+    values, cells = np.unique(scores, return_counts=True)
+    shares = 1 - np.cumsum(cells) / len(scores)  # of cells above each value; the last is 0
+    off = np.abs(shares - expected_doublet_rate).round(12)
+    return float(values[len(off) - 1 - np.argmin(off[::-1])]), "expected_rate"
 
 
 def score_group(
@@ -140,7 +184,7 @@ def score_group(
     group: str,
     *,
     min_cells: int,
-    max_called_share: float,
+    max_fold: float,
     expected_doublet_rate: float,
     random_state: int,
     **settings,
@@ -164,11 +208,9 @@ def score_group(
     if scrub is None:
         return None, status | {"reason": "few_variable_genes"}
     scores = scrub.doublet_scores_obs_
+    automatic = getattr(scrub, "threshold_", None)
     threshold, source = choose_threshold(
-        scores,
-        getattr(scrub, "threshold_", None),
-        expected_doublet_rate=expected_doublet_rate,
-        max_called_share=max_called_share,
+        scores, automatic, expected_doublet_rate=expected_doublet_rate, max_fold=max_fold
     )
     called = int((scores > threshold).sum())
     return scores, status | {
@@ -178,16 +220,24 @@ def score_group(
         "threshold_from": source,
         "called": called,
         "called_share": called / len(scores),
+        "automatic_share": None if automatic is None else float((scores > automatic).mean()),
     }
 
 
 def score_groups(
-    counts: sparse.csr_matrix, group: np.ndarray, passed: np.ndarray, *, threads: int, **settings
+    counts: sparse.csr_matrix,
+    group: np.ndarray,
+    passed: np.ndarray,
+    rates: dict[str, float],
+    *,
+    threads: int,
+    **settings,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score each group's cells that passed qc, `threads` groups at a time.
 
-    counts: (cells, genes) raw integers; group (str) and passed (bool) of each cell; settings: of
-    `score_group`. Returns group, doublet_score, doublet, scored per cell, and one status row per group.
+    counts: (cells, genes) raw integers; group (str) and passed (bool) of each cell; rates: expected doublet
+    rate of each group; settings: of `score_group`. Returns group, doublet_score, doublet, scored per cell,
+    and one status row per group.
     """
     names = np.unique(group)
     members = [np.flatnonzero((group == name) & passed) for name in names]
@@ -199,7 +249,7 @@ def score_groups(
         progress = Progress(int(passed.sum()), "cells scored")
 
         def score(name, rows):
-            result = score_group(counts[rows], name, **settings)
+            result = score_group(counts[rows], name, expected_doublet_rate=rates[name], **settings)
             progress.add(len(rows))
             return result
 
@@ -214,7 +264,7 @@ def score_groups(
 
 
 def warn_of(status: pd.DataFrame) -> None:
-    """Warn of groups that were not scored, and of those with another threshold than Scrublet's own."""
+    """Warn of groups that were not scored. Replaced thresholds are for `cells`, which sees all groups."""
     for row in status.itertuples():
         if row.status != "scored":
             why = row.reason.replace("_", " ")
@@ -224,9 +274,6 @@ def warn_of(status: pd.DataFrame) -> None:
             else:  # these cells may be in several shards, so their number is not told
                 what = f"cells without a pool are not scored for doublets: {why}"
                 warn("doublets_not_scored", what, setting=NOT_SCORED[row.reason])
-        elif row.threshold_from != "automatic":
-            what = f"{row.group}: the threshold {row.threshold:.3g} is that of the expected doublet rate"
-            warn("doublet_threshold_replaced", what, count=row.called, setting="doublets.max_called_share")
 
 
 if __name__ == "__main__":
@@ -234,10 +281,13 @@ if __name__ == "__main__":
         shard = read_shard(snakemake.input.shard)
         passed = pd.read_parquet(snakemake.input.qc, columns=["cell", "passed"]).set_index("cell")["passed"]
         settings = {**snakemake.params}
+        by, names = settings.pop("by"), ("expected_doublet_rate", "rate_per_1000_cells")
+        rates = expected_rates(shard.obs, by, **{name: settings.pop(name) for name in names})
         cells, status = score_groups(
             shard.counts,
-            shard.obs[settings.pop("by")].to_numpy(dtype=str),
+            shard.obs[by].to_numpy(dtype=str),
             passed.loc[shard.obs.index].to_numpy(),
+            rates,
             threads=snakemake.threads,
             **settings,
         )

@@ -2,8 +2,9 @@ r"""Measure each cell and mark those that fail a limit, with the first limit tha
 
 Metrics, in scanpy's words (scanpy.pp.calculate_qc_metrics): n_genes_by_counts (genes with a count),
 total_counts, pct_counts_in_top_20_genes, and pct_counts_<group> for each group of genes in `patterns`, all
-in percent of the cell's counts. A group is matched against the whole symbol, upper case, so `HB[ABDEGMQZ]\d*`
-takes HBA1 and HBB but not HBEGF or HBS1L. A cell without counts has 0 percent of everything.
+in percent of the cell's counts. A group's pattern is that of the cohort's species (load/cohort.json) and is
+matched against the whole symbol, upper case, so `HB[ABDEGMQZ]\d*` takes HBA1 and HBB but not HBEGF or HBS1L.
+A cell without counts has 0 percent of everything.
 
 Limits are fixed ones from the config, and robust ones per sample: median -/+ nmads x 1.4826 x MAD over the
 cells of the sample that pass the fixed limits (samples are never cut by shards): cells that are dropped
@@ -25,13 +26,11 @@ tests, but importing it takes 6.9 s a process against 3.0 s without it, and its 
 20 s; after that, 40,000 cells with 34 million entries take it 1.2 s and `measure` 1.0 s (2 cores, 2026-11).
 """
 
-import re
-
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from files import read_shard, write_tsv
+from files import match_symbols, read_shard, read_species, write_tsv
 from job import InputError, job, track_progress, warn
 
 TOP = 20
@@ -59,19 +58,15 @@ ROBUST = {
 ON_LOG_SCALE = {"total_counts", "n_genes_by_counts"}
 
 
-def gene_groups(symbols: pd.Series, patterns: dict[str, str]) -> pd.DataFrame:
-    """Which genes (rows) are in which group (columns, bool): the pattern matches the whole symbol.
+def gene_groups(symbols: pd.Series, patterns: dict[str, dict[str, str]], species: str) -> pd.DataFrame:
+    """Which genes (rows) are in which group (columns, bool): the species' pattern matches the whole symbol.
 
-    Raises InputError for a pattern that is no regular expression.
+    Raises InputError for a pattern that is not a regular expression.
     """
-    upper = symbols.astype(str).str.upper()
-    groups = {}
-    for name, pattern in patterns.items():
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise InputError(f"qc.patterns.{name}: {pattern!r} is no regular expression ({error})") from error
-        groups[name] = [compiled.fullmatch(symbol) is not None for symbol in upper]
+    groups = {
+        name: match_symbols(symbols, pattern, f"qc.patterns.{species}.{name}")
+        for name, pattern in patterns[species].items()
+    }
     return pd.DataFrame(groups, index=symbols.index, dtype=bool)
 
 
@@ -239,10 +234,13 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         shard = read_shard(snakemake.input.shard)
         settings = {**snakemake.params}
-        groups = gene_groups(shard.genes["symbol"], settings.pop("patterns"))
+        species = read_species(snakemake.input.cohort)
+        groups = gene_groups(shard.genes["symbol"], settings.pop("patterns"), species)
         for name in groups.columns[~groups.any()]:
-            what = f"no gene symbol matches pattern {name}, so pct_counts_{name} is 0 in every cell"
-            warn("pattern_matches_nothing", what, setting=f"qc.patterns.{name}")
+            what = (
+                f"no gene symbol matches pattern {name} of {species}, so pct_counts_{name} is 0 in every cell"
+            )
+            warn("pattern_matches_nothing", what, setting=f"qc.patterns.{species}.{name}")
         sample = shard.obs["sample"].reset_index(drop=True)
         metrics = measure(shard.counts, groups)
         least = {name: settings[name] for name in ("min_counts", "min_genes")}

@@ -25,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from cohort._open import open_cohort
 from cohort._shards import write_shards
 from cohort._source import Note, Source, Wanted, names_of
+from cohort._species import find_species
 from cohort._tables import Known, read_cell_table, read_sample_table
 from cohort._values import alike, is_censored, labels, numbers, text, unparsed
 from cohort._who import OPTIONAL, find_copies, find_mixed, qualify_donors
@@ -295,7 +296,7 @@ class Cohort:
     cells: pd.DataFrame  # all input cells, with reason and shard
     values: pd.DataFrame  # labels of the usable cells
     samples: pd.DataFrame
-    shards: int
+    species: str
     notes: list[Note]
 
     @property
@@ -314,6 +315,7 @@ def describe_cohort(
     counts: str,
     symbols: str | None,
     genome: str | None,
+    species: str,
     covariates: list[dict],
     missing: list[str],
     exclude: list[dict],
@@ -353,7 +355,8 @@ def describe_cohort(
     samples["shard"] = samples["donor"].map(home)
     cells["shard"] = cells["donor"].astype(object).map(home).where(cells["reason"] == "", "")
     notes = described.notes + describe_labels(usable, values, covariates, set(columns))
-    return Cohort(sources, genes, cells, values, samples, shards, notes)
+    species = find_species(genes["gene_id"], genes["symbol"]) if species == "auto" else species
+    return Cohort(sources, genes, cells, values, samples, species, notes)
 
 
 def describe_labels(
@@ -401,6 +404,7 @@ def load(files: list[str], out, *, covariates: list[dict], block_values: int, **
         "cells": {"input": len(cells), "usable": len(cohort.usable), "unusable": unusable},
         "counts": {"input": made["input_counts"], "usable": int(genes["counts"].sum())},
         "genes": {"kept": len(genes), "with_shared_symbol": int(genes["duplicated_symbol"].sum())},
+        "species": cohort.species,
         "donors": samples["donor"].nunique(),
         "samples": len(samples),
         "values_per_shard": made["values"],
@@ -420,6 +424,7 @@ def summary(facts: dict) -> str:
     cells, genes = facts["cells"], facts["genes"]
     lost = "; ".join(f"{reason} {n:,}" for reason, n in cells["unusable"].items())
     lines = [f"load: {genes['with_shared_symbol']} genes share their symbol with another"]
+    lines.append(f"load: patterns of gene symbols are those of {facts['species']}")
     for file in facts["files"]:
         others = ", ".join(file["other_whole_numbers"])
         also = f" ({others})" * bool(others)

@@ -13,7 +13,6 @@ so that genes of equal mean stay equal in loess, which breaks ties by the last b
 and cells are in the order of cells.parquet: the number of shards changes nothing.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -22,8 +21,8 @@ import pandas as pd
 import scipy.sparse as sp
 from skmisc.loess import loess
 
-from files import read_genes, read_kept, write_tsv
-from job import InputError, Progress, announce, job
+from files import match_symbols, read_genes, read_kept, read_species, write_tsv
+from job import InputError, Progress, announce, job, warn
 
 ALL_CELLS = "(all cells)"
 
@@ -163,18 +162,23 @@ def variable_genes(
     return genes, batches[["batch", "cells", "voted", "reason"]]
 
 
-def nuisance_kind(symbols: pd.Series, exclude: dict[str, str]) -> pd.Series:
-    """Name of the first pattern that matches the whole symbol in upper case, "" for none.
+def nuisance_kind(symbols: pd.Series, exclude: dict[str, dict[str, str]], species: str) -> pd.Series:
+    """Name of the species' first pattern that matches the whole symbol in upper case, "" for none.
 
-    Raises InputError if a pattern is no regular expression.
+    Raises InputError if a pattern is not a regular expression.
     """
     kind = pd.Series("", index=symbols.index)
-    for name, pattern in reversed(exclude.items()):
-        try:
-            kind[symbols.str.upper().map(re.compile(pattern).fullmatch).notna()] = name
-        except re.error as error:
-            raise InputError(f"preprocess.exclude.{name}: {pattern!r} is no pattern: {error}") from None
+    for name, pattern in reversed(exclude[species].items()):
+        kind[match_symbols(symbols, pattern, f"preprocess.exclude.{species}.{name}")] = name
     return kind
+
+
+def warn_of(nuisance: pd.Series, exclude: dict[str, dict[str, str]], species: str) -> None:
+    """Warn of patterns that match no gene. nuisance: as from `nuisance_kind`."""
+    for name in exclude[species]:
+        if not nuisance.eq(name).any():
+            what = f"no gene symbol matches pattern {name} of {species}, so it excludes none"
+            warn("exclude_matches_nothing", what, setting=f"preprocess.exclude.{species}.{name}")
 
 
 def log_normalised(counts: sp.csr_matrix, genes: np.ndarray, target_sum: float) -> sp.csr_matrix:
@@ -224,16 +228,19 @@ def preprocess(
     *,
     target_sum: float,
     batch: str,
-    exclude: dict[str, str],
+    exclude: dict[str, dict[str, str]],
+    species: str,
     n_comps: int,
     **voting: float,
 ) -> dict[str, pd.DataFrame]:
     """Everything that this step writes, by name of the output.
 
     blocks: gives (positions in cells, counts) anew at each call; cells: kept cells with their batches;
-    genes: gene_id and symbol; voting: settings of `variable_genes`. Rows of `pca` are in the order of cells.
+    genes: gene_id and symbol; exclude: patterns by species; voting: settings of `variable_genes`. Rows of
+    `pca` are in the order of cells.
     """
-    nuisance = nuisance_kind(genes["symbol"], exclude)
+    nuisance = nuisance_kind(genes["symbol"], exclude, species)
+    warn_of(nuisance, exclude, species)
     measured, batches = variable_genes(
         blocks,
         pd.Series(ALL_CELLS, cells.index) if batch == "none" else cells[batch].astype(str),
@@ -269,7 +276,8 @@ if __name__ == "__main__":
         genes = read_genes(shards[0])
         progress = Progress(3 * len(cells), "cells of three passes")
         blocks = partial(read_blocks, progress, shards, pd.Index(cells["cell"]))
-        tables = preprocess(blocks, cells, genes, **snakemake.params)
+        species = read_species(snakemake.input.cohort)
+        tables = preprocess(blocks, cells, genes, species=species, **snakemake.params)
         for name in ("genes", "pca", "loadings"):
             tables[name].to_parquet(getattr(out, name), index=False)
         for name in ("batches", "variance"):

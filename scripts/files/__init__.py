@@ -11,6 +11,7 @@ from files._h5ad import RowAppender, count_rows, count_values, create_h5ad
 from files._shards import Shard, read_genes, read_in_order, read_kept, read_shard
 from files._shares import count_cells, logit_shares
 from files._sums import read_obs, read_types, write_sums
+from files._symbols import match_symbols, read_species
 from files._tsv import read_tsv, write_tsv
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "count_values",
     "create_h5ad",
     "logit_shares",
+    "match_symbols",
     "read_cell_types",
     "read_genes",
     "read_graph",
@@ -34,6 +36,7 @@ __all__ = [
     "read_kept",
     "read_obs",
     "read_shard",
+    "read_species",
     "read_tested",
     "read_tsv",
     "read_types",

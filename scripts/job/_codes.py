@@ -26,11 +26,14 @@ BY_STEP = {
     },
     "doublets": {
         "doublets_not_scored": "A donor or pool is not scored, so none of its cells is called a doublet.",
-        "doublet_threshold_replaced": "A threshold of Scrublet is replaced by the expected doublet rate.",
     },
     "cells": {
+        "doublet_threshold_replaced": "A threshold of Scrublet is replaced by the expected doublet rate.",
         "most_cells_dropped": "The limits of qc drop more than half of the cells.",
         "most_cells_of_samples_dropped": "The limits of qc drop more than half of the cells of some samples.",
+    },
+    "preprocess": {
+        "exclude_matches_nothing": "No gene symbol matches a pattern, so its genes may be variable genes.",
     },
     "dimred": {
         "harmony_not_converged": "Harmony reached its last iteration before it converged.",

@@ -83,8 +83,10 @@ def test_a_rerun_that_warns_of_something_else_changes_the_table(demo):
     """A pattern that matches nothing: each shard warns of it, and it is in the table once."""
     table = demo.folder / "results/warnings.tsv"
     assert [row for row in rows(table) if row["step"] == "qc"] == []
-    (demo.folder / "overlay.yaml").write_text(yaml.safe_dump({"qc": {"patterns": {"mt": "MTX-.*"}}}))
+    (demo.folder / "overlay.yaml").write_text(
+        yaml.safe_dump({"qc": {"patterns": {"human": {"mt": "MTX-.*"}}}})
+    )
     demo.snakemake(*PROFILE, "--configfile", "overlay.yaml", "--", "results/warnings.tsv")
-    assert [row["setting"] for row in rows(table) if row["step"] == "qc"] == ["qc.patterns.mt"]
+    assert [row["setting"] for row in rows(table) if row["step"] == "qc"] == ["qc.patterns.human.mt"]
     found = [row["job"] for row in rows(demo.folder / "results/run/warnings.tsv") if row["step"] == "qc"]
     assert found == ["qc/00", "qc/01"]

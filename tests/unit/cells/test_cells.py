@@ -330,7 +330,7 @@ def judged(failed, sample=None, reason="max_pct_mt"):
 
 def warned_of(cells):
     with collect_warnings() as warned:
-        cells_step.warn_of(cells)
+        cells_step.warn_of_losses(cells)
     return [(row["code"], row["message"], row["number"], row["setting"]) for row in warned]
 
 
@@ -371,3 +371,26 @@ def test_samples_that_lose_most_cells_are_one_warning_with_the_worst_first():
     failed = np.concatenate([np.arange(10) < (6 if i < 7 else 0) for i in range(10)])
     message = warned_of(judged(failed, samples))[0][1]
     assert message.endswith("s0 (60%), s1 (60%), s2 (60%), s3 (60%), s4 (60%) and 2 more")
+
+
+def test_thresholds_that_were_replaced_are_one_warning_of_the_run():
+    status = pd.DataFrame(
+        {
+            "status": ["scored", "scored", "scored", "not_run"],
+            "threshold_from": ["automatic", "expected_rate", "expected_rate", None],
+            "cells": [500, 100, 300, 12],
+            "called_share": [0.05, 0.05, 0.07, None],
+            "expected_doublet_rate": [0.06, 0.08, 0.04, 0.06],
+        }
+    )
+    with collect_warnings() as warned:
+        cells_step.warn_of_thresholds(status[:1])
+        cells_step.warn_of_thresholds(status[3:])
+        assert warned == []
+        cells_step.warn_of_thresholds(status)
+    (row,) = warned
+    assert (row["code"], row["number"]) == ("doublet_threshold_replaced", 2)
+    assert row["message"] == (
+        "the thresholds of 2 of 3 groups are those of the expected rate, as Scrublet's own are far from it; "
+        "6.5% of the cells are called, 5.0% are expected"
+    )

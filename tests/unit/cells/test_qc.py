@@ -30,7 +30,7 @@ CELLS = sparse.csr_matrix(
         dtype=np.int32,
     )
 )
-GROUPS = qc.gene_groups(pd.Series(["MT-CO1", "RPS3", "HBB", "ACTB"]), PATTERNS)
+GROUPS = qc.gene_groups(pd.Series(["MT-CO1", "RPS3", "HBB", "ACTB"]), PATTERNS, "human")
 
 
 def metrics_of(total, genes=None, mt=None, hb=None, top=None):
@@ -69,14 +69,35 @@ def reasons(metrics, sample=None, nmads=None, min_cells_for_mads=1, **fixed):
     ],
 )
 def test_groups_take_their_genes_and_leave_the_decoys(group, symbols):
-    found = qc.gene_groups(pd.Series(symbols.split()), PATTERNS)
-    for name in PATTERNS:
+    found = qc.gene_groups(pd.Series(symbols.split()), PATTERNS, "human")
+    for name in PATTERNS["human"]:
         assert found[name].eq(name == group).all(), found[found[name] != (name == group)]
+
+
+@pytest.mark.parametrize(
+    ("group", "symbols"),
+    [
+        ("mt", "mt-Nd1 mt-Co1 mt-Cytb mt-Rnr2 mt.Nd1 Mt-nd1"),
+        ("ribo", "Rps3 Rps4x Rps4l Rps27a Rpl13a Rpl22l1 Rpl36al Rplp0 Rpsa"),
+        ("hb", "Hba-a1 Hba-a2 Hba-x Hbb-bs Hbb-bt Hbb-b1 Hbb-bh1 Hbb-y Hbb.bs Hbq1a Hbq1b"),
+        ("", "Hbegf Hbs1l Hbp1 Rps6ka1 Rps19bp1 Rpl31-ps12 Mrpl1 Mt1 Mt2 Mtor Actb"),
+    ],
+)
+def test_groups_take_the_genes_of_mouse_and_leave_the_decoys(group, symbols):
+    found = qc.gene_groups(pd.Series(symbols.split()), PATTERNS, "mouse")
+    for name in PATTERNS["mouse"]:
+        assert found[name].eq(name == group).all(), found[found[name] != (name == group)]
+
+
+def test_dots_of_make_names_are_read_as_hyphens():
+    found = qc.gene_groups(pd.Series(["MT.ND1", "MT.CO1", "RPL34.AS1", "HBB.AS1"]), PATTERNS, "human")
+    assert found["mt"].tolist() == [True, True, False, False]
+    assert not found[["ribo", "hb"]].any(axis=None)
 
 
 def test_real_symbols_of_pbmc3k(shared_data):
     genes = pd.read_csv(shared_data / "pbmc3k_10x" / "genes.tsv", sep="\t", header=None, dtype=str)
-    found = qc.gene_groups(genes[1], PATTERNS)
+    found = qc.gene_groups(genes[1], PATTERNS, "human")
     assert found["mt"].sum() == 13
     assert sorted(genes[1][found["hb"]]) == [
         "HBA1",
@@ -95,8 +116,8 @@ def test_real_symbols_of_pbmc3k(shared_data):
 
 
 def test_a_pattern_that_is_no_regular_expression():
-    with pytest.raises(InputError, match=r"qc\.patterns\.mt: 'MT-\(' is no regular expression"):
-        qc.gene_groups(pd.Series(["A"]), {"mt": "MT-("})
+    with pytest.raises(InputError, match=r"qc\.patterns\.yeast\.mt: 'MT-\(' is not a regular expression"):
+        qc.gene_groups(pd.Series(["A"]), {"yeast": {"mt": "MT-("}}, "yeast")
 
 
 # metrics
@@ -162,7 +183,7 @@ def test_metrics_of_a_real_sample(shared_data):
         scipy.io.mmread(shared_data / "pbmc3k_10x" / "matrix.mtx", spmatrix=True).T.tocsr().astype(np.int32)
     )
     genes = pd.read_csv(shared_data / "pbmc3k_10x" / "genes.tsv", sep="\t", header=None, dtype=str)
-    metrics = qc.measure(counts, qc.gene_groups(genes[1], PATTERNS))
+    metrics = qc.measure(counts, qc.gene_groups(genes[1], PATTERNS, "human"))
     assert metrics["total_counts"].sum() == 6_390_631
     assert metrics["n_genes_by_counts"].sum() == counts.nnz
     assert 1 < metrics["pct_counts_mt"].median() < 4

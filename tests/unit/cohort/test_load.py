@@ -852,6 +852,14 @@ def test_bytes_are_stable(tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_the_species_is_found_or_as_set(tmp_path):
+    data = cohort()
+    data.var["feature_name"] = [f"Gene{number}" for number in range(GENES)]
+    path = written(data, tmp_path)
+    assert run(tmp_path, path).facts["species"] == "mouse"
+    assert run(tmp_path, path, species="human").facts["species"] == "human"
+
+
 def test_genes_counts_and_values_that_nobody_uses_are_warned_of():
     file = {
         "name": "b",

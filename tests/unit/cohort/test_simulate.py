@@ -110,7 +110,8 @@ def test_symbols_of_nuisance_genes_and_decoys_meet_the_configured_patterns(demo)
     assert list(genes["symbol"]) == list(data.var["feature_name"])
     assert list(genes["gene_id"]) == list(data.var_names)
     symbols = genes.groupby("role")["symbol"].agg(set)
-    patterns = CONFIG["qc"]["patterns"] | {"receptor": CONFIG["preprocess"]["exclude"]["receptor"]}
+    patterns = dict(CONFIG["qc"]["patterns"]["human"])
+    patterns["receptor"] = CONFIG["preprocess"]["exclude"]["human"]["receptor"]
     hits = {name: set(filter(re.compile(text).fullmatch, genes["symbol"])) for name, text in patterns.items()}
     assert hits["mt"] == symbols["mitochondrial"]
     assert hits["ribo"] == symbols["ribosomal"] | {"RPS4Y1"}

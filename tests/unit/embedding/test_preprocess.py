@@ -17,9 +17,10 @@ from embedding.preprocess import (
     preprocess,
     variable_genes,
     vote,
+    warn_of,
 )
 from files import read_genes, read_kept
-from job import InputError
+from job import InputError, collect_warnings
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings(
@@ -33,7 +34,8 @@ SETTINGS = {
     "min_cells_per_batch": 50,
     "n_top_genes": N_TOP,
     "span": 0.3,
-    "exclude": {"mt": "MT-.+"},
+    "exclude": {"human": {"mt": "MT-.+"}},
+    "species": "human",
     "n_comps": 10,
 }
 
@@ -252,13 +254,32 @@ def test_default_patterns_spare_the_decoys(request):
         "": ["TRADD", "TRAF1", "RPS6KA1", "RPS6KB2", "IGHMBP2", "IGF1", "MTOR", "TRAPPC1", "TRBV", ""],
     }
     for kind, symbols in kinds.items():
-        found = nuisance_kind(pd.Series(symbols), config["preprocess"]["exclude"])
+        found = nuisance_kind(pd.Series(symbols), config["preprocess"]["exclude"], "human")
         assert dict(zip(symbols, found, strict=True)) == dict.fromkeys(symbols, kind)
 
 
 def test_a_broken_pattern_is_named():
-    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is no pattern"):
-        nuisance_kind(pd.Series(["A"]), {"mt": "MT-("})
+    with pytest.raises(InputError, match=r"preprocess.exclude.human.mt: 'MT-\(' is not a regular expression"):
+        nuisance_kind(pd.Series(["A"]), {"human": {"mt": "MT-("}}, "human")
+
+
+def test_receptors_of_mouse_are_nuisance_and_their_decoys_are_not(request):
+    config = yaml.safe_load((request.config.rootpath / "config" / "config.yaml").read_text(encoding="utf-8"))
+    receptors = "Trac Trbc1 Trav12-1 Tcrg-C1 Tcrg-V6 Igha Ighm Ighd Ighg1 Ighg2b Iglc1 Igkc Igkv3-2 Ighv1-2"
+    others = "Tradd Traf1 Ighmbp2 Igf1 Tcrb Tram1 Trappc1 Igll1"
+    exclude = config["preprocess"]["exclude"]
+    assert set(nuisance_kind(pd.Series(receptors.split()), exclude, "mouse")) == {"receptor"}
+    assert set(nuisance_kind(pd.Series(others.split()), exclude, "mouse")) == {""}
+
+
+def test_a_pattern_without_a_gene_is_warned_of():
+    exclude = {"mouse": {"mt": "MT-.+", "ribo": "RPL.+"}}
+    kind = nuisance_kind(pd.Series(["mt-Nd1", "Actb"]), exclude, "mouse")
+    with collect_warnings() as warned:
+        warn_of(kind, exclude, "mouse")
+    assert [(row["code"], row["setting"]) for row in warned] == [
+        ("exclude_matches_nothing", "preprocess.exclude.mouse.ribo")
+    ]
 
 
 # components
