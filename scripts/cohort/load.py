@@ -1,13 +1,14 @@
 """Check the cohort and write it as shards: ordinary AnnData files of raw counts, each of whole donors.
 
-Labels are checked before any count is read. A cell without sample, donor or cell type, or excluded, is
-unusable: it stays in `cells.parquet` with its reason and nowhere else. Cells without any count are usable
-(qc drops them). Labels are text; an empty label, NaN, "nan", "NaN" and "<NA>" are missing and written as "".
-Null for sample or donor means one per file, named like the file; null for cell_type, one for all cells. Cells
-listed by a sample sheet are named <sample>_<barcode>. Several files keep the genes that all of them have, in
-the order of the first, and the loss is reported. Gene ids tell genes apart; symbols may repeat. Donors go to
-the smallest shard in descending order of cells (Graham 1969, SIAM J. Appl. Math. 17:416). A stage is
-CELLxGENE's: "45-year-old stage" is 45 years; other stages, and texts that are no number, are missing.
+Labels are checked before any count is read. A cell without sample, donor or cell type, or excluded, or
+that load.empty_droplets calls a droplet without a cell, is unusable: it stays in `cells.parquet` with its
+reason and nowhere else. Cells without any count are usable (qc drops them). Labels are text; an empty
+label, NaN, "nan", "NaN" and "<NA>" are missing and written as "". Null for sample or donor means one per
+file, named like the file; null for cell_type, one for all cells. Cells listed by a sample sheet are named
+<sample>_<barcode>. Several files keep the genes that all of them have, in the order of the first, and the
+loss is reported. Gene ids tell genes apart; symbols may repeat. Donors go to the smallest shard in
+descending order of cells (Graham 1969, SIAM J. Appl. Math. 17:416). A stage is CELLxGENE's: "45-year-old
+stage" is 45 years; other stages, and texts that are no number, are missing.
 """
 
 import heapq
@@ -22,6 +23,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cohort._counts import Source, open_cohort
+from cohort._empty_droplets import find_empty_droplets
 from cohort._shards import shared_genes, write_shards
 from cohort._species import find_species
 from job import InputError, job, warn
@@ -231,6 +233,7 @@ def load(
     counts: str,
     symbols: str | None,
     species: str,
+    empty_droplets: str,
     covariates: list[dict],
     exclude: list[dict],
     shards: int,
@@ -248,6 +251,13 @@ def load(
     genes = shared_genes(sources)
     cells, values = describe_cells(sources, roles)
     cells["reason"] = find_unusable(cells, values, exclude)
+    captures = []
+    if empty_droplets != "refuse":
+        with_labels = cells["reason"] == ""
+        empty, captures = find_empty_droplets(
+            sources, genes, cells["sample"], with_labels, point=empty_droplets, block_values=block_values
+        )
+        cells.loc[empty, "reason"] = "empty_droplet"
     unusable = cells["reason"].value_counts().drop("", errors="ignore").sort_index().to_dict()
     usable = cells[cells["reason"] == ""]
     values = values.loc[usable.index]
@@ -276,6 +286,7 @@ def load(
         "donors": len(home),
         "samples": len(samples),
         "values_per_shard": found["values"],
+        "empty_droplets": captures,
         "not_parsed": unparsed(values, covariates),
     }
     Path(out.cohort).write_text(json.dumps(facts, indent=1) + "\n")
@@ -293,6 +304,13 @@ def summary(facts: dict) -> str:
         also = f", whole numbers also in {others}" * bool(others)
         left = f", {file['genes_not_shared']:,} genes left out" * bool(file["genes_not_shared"])
         lines.append(f"load: {file['name']}: counts from {file['counts_from']}{also}{left}")
+    for capture in facts["empty_droplets"]:
+        at = [
+            f"{capture[f'barcodes_at_{point}']:,} at the {point} ({capture[point]:,} counts) or above"
+            for point in ("knee", "inflection")
+        ]
+        where = f"{capture['file']}, sample {capture['sample']}"
+        lines.append(f"load: {where}: {capture['barcodes']:,} barcodes, {', '.join(at)}")
     for name, odd in facts["not_parsed"].items():
         if odd:
             like = ", ".join(list(odd)[:5])
