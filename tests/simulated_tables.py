@@ -90,7 +90,9 @@ class Tables:
         genes = pd.DataFrame({"gene_id": self.genes, "symbol": self.symbols, "duplicated_symbol": False})
         self.add("genes", genes.assign(counts=10, cells=5), "parquet")
         self.add(
-            "cohort_facts", {"files": [{"name": "cohort"}], "cells": {}, "counts": {}, "genes": {}}, "json"
+            "cohort_facts",
+            {"files": [{"name": "cohort"}], "cells": {}, "counts": {}, "genes": {}, "species": "human"},
+            "json",
         )
 
     def sample_table(self) -> pd.DataFrame:

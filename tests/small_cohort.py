@@ -22,6 +22,7 @@ SETTINGS = {
     "symbols": "feature_name",
     "genome": None,
     "species": "auto",
+    "empty_droplets": "refuse",
     "sample_table": None,
     "cell_table": None,
     "missing": [],

@@ -189,7 +189,7 @@ def check_filtered(unfiltered: pd.DataFrame, *, min_counts: int | None, min_gene
         if row.low > row.barcodes / 2:
             raise InputError(
                 f"sample {row.Index!r} looks unfiltered: {row.low:,} of {row.barcodes:,} barcodes have "
-                f"{below}; use filtered_feature_bc_matrix"
+                f"{below}; use filtered_feature_bc_matrix, or load.empty_droplets: inflection"
             )
         warn(
             "sample_looks_unfiltered",

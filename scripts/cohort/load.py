@@ -1,13 +1,14 @@
 """Check the cohort and write it as shards: ordinary AnnData files of raw counts, each of whole donors.
 
-Labels are checked before any count is read. A cell without sample, donor or cell type, excluded, or a copy
-of a cell of another dataset, is unusable: it stays in `cells.parquet` with its reason and nowhere else.
-Cells without any count are usable (qc drops them). Labels are text without blanks around it; words that mean
-missing are "" (`_values.MISSING` and load.missing). Null for sample or donor means one per file, named like
-the file; null for cell_type, one for all cells. Cells listed by a sample sheet are named <sample>_<barcode>;
-where names repeat, the file or the donor is put in front. Several files keep the genes that all of them
-have, in the order of the first. Gene ids tell genes apart; symbols may repeat. Donors go to the smallest
-shard in descending order of cells (Graham 1969, SIAM J. Appl. Math. 17:416).
+Labels are checked before any count is read. A cell without sample, donor or cell type, excluded, a copy of a
+cell of another dataset, or a droplet without a cell (load.empty_droplets), is unusable: it stays in
+`cells.parquet` with its reason and nowhere else. Cells without any count are usable (qc drops them). Labels
+are text without blanks around it; words that mean missing are "" (`_values.MISSING` and load.missing). Null
+for sample or donor means one per file, named like the file; null for cell_type, one for all cells. Cells
+listed by a sample sheet are named <sample>_<barcode>; where names repeat, the file or the donor is put in
+front. Several files keep the genes that all of them have, in the order of the first. Gene ids tell genes
+apart; symbols may repeat. Donors go to the smallest shard in descending order of cells (Graham 1969, SIAM J.
+Appl. Math. 17:416).
 """
 
 import heapq
@@ -22,6 +23,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cohort._empty_droplets import find_empty_droplets
 from cohort._open import open_cohort
 from cohort._shards import write_shards
 from cohort._source import Note, Source, Wanted, names_of
@@ -297,6 +299,7 @@ class Cohort:
     values: pd.DataFrame  # labels of the usable cells
     samples: pd.DataFrame
     species: str
+    captures: list[dict]  # what empty_droplets finds in each
     notes: list[Note]
 
     @property
@@ -316,6 +319,7 @@ def describe_cohort(
     symbols: str | None,
     genome: str | None,
     species: str,
+    empty_droplets: str,
     covariates: list[dict],
     missing: list[str],
     exclude: list[dict],
@@ -324,8 +328,12 @@ def describe_cohort(
     round: bool,
     shards: int,
     shard_by: str,
+    block_values: int | None = None,
 ) -> Cohort:
-    """Everything that is known before counts are read. InputError for what cannot be used."""
+    """Everything that is known before counts are written. InputError for what cannot be used.
+
+    block_values: of counts that are read at a time to find empty droplets; None: they are not looked for.
+    """
     roles = dict(zip(ROLES, (sample, donor, cell_type, pool), strict=True))
     if shard_by == "pool" and pool is None:
         raise InputError(
@@ -343,6 +351,17 @@ def describe_cohort(
     sources, genes = find_shared_genes(open_cohort(files, wanted, rounded=round))
     described = describe_cells(sources, roles, known)
     cells = described.table.assign(reason=find_unusable(described, exclude))
+    captures = []
+    if empty_droplets != "refuse" and block_values:
+        empty, captures = find_empty_droplets(
+            sources,
+            genes,
+            cells["sample"],
+            cells["reason"] == "",
+            point=empty_droplets,
+            block_values=block_values,
+        )
+        cells.loc[empty, "reason"] = "empty_droplet"
     usable = cells[cells["reason"] == ""]
     if usable.empty:
         lost = cells["reason"].value_counts().sort_index().to_dict()
@@ -356,7 +375,7 @@ def describe_cohort(
     cells["shard"] = cells["donor"].astype(object).map(home).where(cells["reason"] == "", "")
     notes = described.notes + describe_labels(usable, values, covariates, set(columns))
     species = find_species(genes["gene_id"], genes["symbol"]) if species == "auto" else species
-    return Cohort(sources, genes, cells, values, samples, species, notes)
+    return Cohort(sources, genes, cells, values, samples, species, captures, notes)
 
 
 def describe_labels(
@@ -385,7 +404,7 @@ def load(files: list[str], out, *, covariates: list[dict], block_values: int, **
 
     settings: config section `load`, see `describe_cohort`.
     """
-    cohort = describe_cohort(files, covariates=covariates, **settings)
+    cohort = describe_cohort(files, covariates=covariates, block_values=block_values, **settings)
     cells, samples = cohort.cells, cohort.samples
     cells[ROLES] = cells[ROLES].astype(object).fillna("").astype("category")
     obs = shard_columns(cells, samples, covariates)
@@ -408,6 +427,7 @@ def load(files: list[str], out, *, covariates: list[dict], block_values: int, **
         "donors": samples["donor"].nunique(),
         "samples": len(samples),
         "values_per_shard": made["values"],
+        "empty_droplets": cohort.captures,
         "not_parsed": find_odd_values(cohort.values, covariates),
     }
     if made["rounded"]:
@@ -430,6 +450,13 @@ def summary(facts: dict) -> str:
         also = f" ({others})" * bool(others)
         left = f", {file['genes_not_shared']:,} genes left out" * bool(file["genes_not_shared"])
         lines.append(f"load: {file['name']}: counts from {file['counts_from']}{also}{left}")
+    for capture in facts["empty_droplets"]:
+        at = [
+            f"{capture[f'barcodes_at_{point}']:,} at the {point} ({capture[point]:,} counts) or above"
+            for point in ("knee", "inflection")
+        ]
+        where = f"{capture['file']}, sample {capture['sample']}"
+        lines.append(f"load: {where}: {capture['barcodes']:,} barcodes, {', '.join(at)}")
     for name, odd in facts["not_parsed"].items():
         if odd:
             like = ", ".join(list(odd)[:5])

@@ -24,7 +24,8 @@ def test_the_file_is_the_one_that_the_schema_makes(file, options):
 
 
 def test_the_config_can_be_read_on_a_screen():
-    assert [line for line in CONFIG.splitlines() if len(line) > WIDTH] == [], "shorten the first sentence"
+    long = [line for line in CONFIG.splitlines() if len(line) > WIDTH and " # " in line]
+    assert long == [], "shorten the first sentence"
 
 
 def test_every_key_has_a_comment():

@@ -37,6 +37,7 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("load", "exclude"): {"load": {"exclude": [{"column": "sex", "values": ["x"]}]}},
     ("load", "shard_by"): {"load": {"shard_by": "pool"}},
     ("doublets", "by"): {"doublets": {"by": "pool"}, "load": {"shard_by": "pool"}},
+    ("load", "empty_droplets"): {"load": {"empty_droplets": "knee"}},
     ("load", "species"): {"load": {"species": "mouse"}},
     ("qc", "patterns"): {"qc": {"patterns": {"human": {"mt": "mt-.+"}}}},
     ("cells", "strata"): {"cells": {"strata": []}},

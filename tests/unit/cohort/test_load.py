@@ -860,6 +860,71 @@ def test_the_species_is_found_or_as_set(tmp_path):
     assert run(tmp_path, path, species="human").facts["species"] == "human"
 
 
+# droplets without a cell
+
+
+def unfiltered(cells=70, background=400, genes=GENES) -> ad.AnnData:
+    """Two samples with cells of about 3,000 counts and background of about 40, in random order."""
+    random = np.random.default_rng(2)
+    size = np.r_[3000 * random.lognormal(0, 0.3, 2 * cells), random.poisson(40, 2 * background)]
+    counts = random.poisson(size[:, None] / genes * np.ones(genes))
+    sample = np.r_[np.repeat(["a", "b"], cells), np.repeat(["a", "b"], background)]
+    order = random.permutation(len(size))
+    obs = pd.DataFrame({"sample": sample, "donor": sample, "cell_type": "T"}).iloc[order]
+    obs.index = [f"{'cell' if i < 2 * cells else 'empty'}{i}" for i in order]
+    var = pd.DataFrame(
+        {"feature_name": [f"S{g}" for g in range(genes)]}, index=[f"ENSG{g}" for g in range(genes)]
+    )
+    return ad.AnnData(csr_matrix(counts[order].astype(np.float32)), obs=obs, var=var)
+
+
+@pytest.mark.parametrize("point", ["inflection", "knee"])
+def test_empty_droplets_leave_with_their_reason_and_nothing_is_lost(tmp_path, point):
+    data = unfiltered()
+    result = run(tmp_path, written(data, tmp_path), empty_droplets=point)
+    empty = (result.cells["reason"] == "empty_droplet").to_numpy()
+    assert result.cells.loc[~empty, "cell"].str.startswith("cell").all()
+    assert (~empty).sum() >= {"inflection": 137, "knee": 100}[point]  # of 140
+    assert result.facts["cells"] == {
+        "input": 940,
+        "usable": int((~empty).sum()),
+        "unusable": {"empty_droplet": int(empty.sum())},
+    }
+    assert_counts(result, expected(data[~empty]))
+    total = pd.Series(np.asarray(data.X.sum(axis=1)).ravel(), index=data.obs["sample"].to_numpy())
+    assert result.facts["counts"]["input"] == total.sum()
+    for capture, name in zip(result.facts["empty_droplets"], "ab", strict=True):
+        assert (capture["file"], capture["sample"], capture["barcodes"]) == ("cohort", name, 470)
+        assert capture["knee"] >= capture["inflection"]
+        for at in ("knee", "inflection"):
+            assert capture[f"barcodes_at_{at}"] == (total[name] >= capture[at]).sum()
+        kept = (result.cells["sample"].eq(name) & ~empty).sum()
+        assert capture[f"barcodes_at_{point}"] == kept
+    assert "load: cohort, sample a: 470 barcodes, " in load.summary(result.facts)
+
+
+def test_only_cells_with_labels_are_ranked_and_by_the_genes_of_all_files(tmp_path):
+    data = unfiltered()
+    data.obs["cell_type"] = pd.Series("T", data.obs_names).where(data.obs_names.str.startswith("cell"))
+    written(data, tmp_path, "a.h5ad")
+    written(some_genes(data, slice(0, 20)), tmp_path, "b.h5ad")
+    (tmp_path / "sheet.tsv").write_text("path\tdonor\tsample\na.h5ad\tx\ta\nb.h5ad\ty\tb\n")
+    files = [tmp_path / name for name in ("sheet.tsv", "a.h5ad", "b.h5ad")]
+    result = run(tmp_path, *files, empty_droplets="inflection")
+    a, b = result.facts["empty_droplets"]
+    assert (a["file"], b["file"]) == ("a", "b")
+    assert a["barcodes"] == b["barcodes"] == 140
+    assert {key: a[key] for key in ("knee", "inflection")} == {key: b[key] for key in ("knee", "inflection")}
+    assert result.facts["cells"]["unusable"]["missing_cell_type"] == 1600
+
+
+def test_a_capture_without_a_knee_is_refused(tmp_path):
+    data = cohort()
+    data.X = data.X.minimum(1)
+    with pytest.raises(InputError, match=r"sample '1000_0-a' of cohort has no knee, as fewer than three"):
+        run(tmp_path, written(data, tmp_path), empty_droplets="knee")
+
+
 def test_genes_counts_and_values_that_nobody_uses_are_warned_of():
     file = {
         "name": "b",
