@@ -25,7 +25,7 @@ function block(name) {
   return unpacked.get(name);
 }
 
-const picture = (name) => "data:image/png;base64," + $(`script[data-block="${name}"]`).textContent;
+const picture = (name) => `data:image/png;base64,${$(`script[data-block="${name}"]`).textContent}`;
 
 let plotly = null;
 function loadPlotly() {
@@ -46,7 +46,7 @@ const text = (value) =>
     .replaceAll(">", "&gt;");
 const short = (value, most = 34) => {
   const all = String(value ?? "");
-  return text(all.length > most ? all.slice(0, most - 1) + "…" : all);
+  return text(all.length > most ? `${all.slice(0, most - 1)}…` : all);
 };
 const count = (value) =>
   value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en");
@@ -79,7 +79,7 @@ function ticks(labels, ns = null, most = narrow() ? 17 : 32) {
     return `${name}${"\u200b".repeat(times)}${n}`;
   });
 }
-const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
+const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 // --- themes --------------------------------------------------------------------------------------------------
 const device = window.matchMedia("(prefers-color-scheme: dark)");
@@ -256,7 +256,7 @@ function saveTsv(name) {
   const { columns, rows } = tables[name] ?? { columns: [], rows: [] };
   const cell = (value) => String(value ?? "").replace(/[\t\r\n]+/g, " ");
   const lines = [columns, ...rows].map((row) => row.map(cell).join("\t"));
-  const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/tab-separated-values" }));
+  const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/tab-separated-values" }));
   save(`${fileName(name, shown[name])}.tsv`, url);
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
@@ -270,7 +270,7 @@ function grid(name, columns, rows, { order = [], onDraw = null, page = 10 } = {}
   const table = $(`#table-${name}`);
   table.replaceChildren();
   tables[name] = { columns: columns.map((column) => column.title), rows };
-  const escape = DataTable.render.text();
+  const renderer = DataTable.render.text();
   grids[name] = new DataTable(table, {
     data: rows,
     columns: columns.map((column) => ({
@@ -292,9 +292,9 @@ function grid(name, columns, rows, { order = [], onDraw = null, page = 10 } = {}
                 type === "display"
                   ? `<button type="button" class="gene">${text(value)}</button>`
                   : (value ?? "")
-            : escape.display
-              ? (value, type) => (type === "display" ? escape.display(value ?? "") : (value ?? ""))
-              : escape,
+            : renderer.display
+              ? (value, type) => (type === "display" ? renderer.display(value ?? "") : (value ?? ""))
+              : renderer,
     })),
     order,
     deferRender: true,

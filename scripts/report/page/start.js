@@ -1,10 +1,12 @@
-"use strict";
 // Fill the choices, draw what comes into view, listen.
 
 function on(name, ...what) {
-  $(`#choose-${name}`)?.addEventListener("change", () =>
-    what.forEach((act) => (typeof act === "string" ? redraw(act) : act())),
-  );
+  $(`#choose-${name}`)?.addEventListener("change", () => {
+    for (const act of what) {
+      if (typeof act === "string") redraw(act);
+      else act();
+    }
+  });
 }
 
 async function chooseType(type) {
