@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from files import DISTINCT_COLOURS
 from job import beside_benchmark, job
-from report._cells import dependence, histograms, kept_by_sample, layers
+from report._cells import dependence, hex_colours, histograms, kept_by_sample, layers
 from report._genes import donor_values, effects, heatmap, index_of_genes, pathways
 from report._page import render
 from report._prediction import prediction
@@ -160,6 +161,7 @@ def meta(tables: dict, contrasts: list[dict], params: object, config: dict) -> d
             | {"test": tested[each["name"]], "status": each["rows"], "gsea_fdr": params.gsea_fdr}
             for each in contrasts
         ],
+        "colours": hex_colours(DISTINCT_COLOURS),
         "covariates": params.covariates,
         "samples": columns_of(samples[["sample", "donor", *params.covariates]]),
         "genes": params.genes,

@@ -129,7 +129,7 @@ function againstCovariate({ x, kind, y, group, hover, c }) {
       marker: {
         size: rows.length > 300 ? 5 : 7,
         opacity: 0.75,
-        color: c.palette[k % c.palette.length],
+        color: colourOf(k),
         symbol: ["circle", "diamond", "square", "cross"][k % 4],
       },
     };
@@ -337,7 +337,7 @@ figures.doublets = async (c) => {
         marker: {
           size: 7,
           symbol: scored ? ["circle", "diamond", "square"][k % 3] : "x",
-          color: scored ? c.palette[k % c.palette.length] : c.soft,
+          color: scored ? colourOf(k) : c.soft,
         },
       };
     }),

@@ -99,13 +99,13 @@ function applyTheme() {
   for (const name of drawn) draw(name);
 }
 
-// Okabe & Ito 2008, told apart with any colour vision
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#888888"];
-const BRIGHT = ["#56B4E9", "#E69F00", "#2FC79A", "#E08FBE", "#F0E442", "#FF8A3D", "#8FA8FF", "#B4BCC5"]; // on dark
+// Colours of levels are those of the figures, from the data; the others belong to a theme.
+let levelColours = [];
+const colourOf = (level) => levelColours[level % levelColours.length];
+
 function colours(light = false) {
   return !light && dark()
     ? {
-        palette: BRIGHT,
         ink: "#e6ebf0",
         soft: "#a3b0bd",
         line: "#36414d",
@@ -122,7 +122,6 @@ function colours(light = false) {
         load: "#56B4E9",
       }
     : {
-        palette: PALETTE,
         ink: "#16202b",
         soft: "#55616e",
         line: "#d5dbe1",
@@ -166,7 +165,7 @@ function dress(layout, c) {
     font: { color: c.ink, size: 12, family: "system-ui, sans-serif" },
     hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" },
-    colorway: c.palette,
+    colorway: levelColours,
     autosize: true,
     dragmode: narrow() ? false : "zoom",
     ...layout,

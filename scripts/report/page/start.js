@@ -88,6 +88,7 @@ async function start() {
   if (/\/report\/[^/]*$/.test(location.pathname))
     for (const link of $$("a[data-file]")) link.href = `../publish/v1/${link.getAttribute("href")}`;
   const [meta, cells, map] = await Promise.all([block("meta"), block("cells"), block("map")]);
+  levelColours = meta.colours;
   choices(
     "stratum",
     cells.strata.map((each) => each.stratum),

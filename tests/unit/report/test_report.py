@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from files import colour
 from report import report
 from report._cells import dependence, histograms, kept_by_sample, layers, paint
 from report._genes import donor_values, effects, heatmap, pathways, strongest
@@ -139,6 +140,24 @@ def test_colours_repeat_when_there_are_more_donors_than_colours():
     assert layer["repeated"]
     assert layer["total"] == 40
     assert len(layer["levels"]) == 30
+
+
+def test_the_page_has_the_colours_of_the_figures(made):
+    cells = pd.DataFrame({"UMAP1": np.arange(20.0), "UMAP2": 0.0, "type": [f"t{i:02d}" for i in range(20)]})
+    [layer], [image] = layers(cells, 200, [])
+    painted = Image.open(io.BytesIO(base64.b64decode(image))).getpalette()
+    page = unpack(made[2]["meta"])["colours"]
+    for i in (0, 8, 19):
+        expected = "#" + "".join(f"{round(255 * part):02x}" for part in colour(i))
+        assert layer["levels"][i]["colour"] == expected
+        assert page[i] == expected
+        assert "#" + bytes(painted[3 * (i + 1) : 3 * (i + 2)]).hex() == expected
+
+
+def test_the_page_has_no_second_list_of_colours():
+    parts = [*FOLDER.glob("*.js"), *FOLDER.parent.glob("*.py")]
+    for path in parts:
+        assert not re.search(r"#[\dA-Fa-f]{6}\W+#[\dA-Fa-f]{6}", path.read_text(encoding="utf-8")), path.name
 
 
 def test_histograms_count_every_cell_once_and_show_the_limits(made):
