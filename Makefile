@@ -108,16 +108,29 @@ confirm: ## a clean room: fresh clone, fresh environment from the lock, run, ver
 
 ##@ Develop
 
-lint: env ## formatting and static checks, as CI runs them
+BIOME := npx --yes @biomejs/biome@2.6.8 # MIT or Apache-2.0; for the scripts and styles of the report, not part of it
+PAGE := scripts/report/page
+# in one file, as in the page: whether a name is declared and used
+JOINED := correctness/noUndeclaredVariables correctness/noUnusedVariables suspicious/noRedeclare style/useConst
+
+node:
+	@command -v npx > /dev/null || { echo "npx is not on the path: install Node.js 20 or later, which brings it" >&2; exit 1; }
+
+lint: env node ## formatting and static checks, as CI runs them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check workflow rules
 	$(BIN)/snakemake --lint
+	$(BIOME) check --error-on-warnings $(PAGE)
+	mkdir -p .biome
+	cat $(PAGE)/*.js > .biome/page.js
+	$(BIOME) lint --error-on-warnings $(JOINED:%=--only=%) .biome/page.js
 
-format: env ## format Python and Snakemake files
+format: env node ## format Python and Snakemake files, and the report's scripts and styles
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt workflow rules
+	$(BIOME) format --write $(PAGE)
 
 lock: ## compile requirements.lock from pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.12 pyproject.toml -o requirements.lock

@@ -31,7 +31,7 @@ rule report:
         digest("report/report"),
         **config["report"],
         page=hashlib.sha256(
-            "".join(workflow_file(f"../scripts/report/page/{name}") for name in PAGE).encode()
+            "".join(workflow_file(f"../scripts/report/page/{name}") for name in PAGE_FILES).encode()
         ).hexdigest(),
         files=reported_places,
         published=published_paths,

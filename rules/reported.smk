@@ -1,4 +1,7 @@
 # What the report is made of: input functions and params of rules/report.smk.
+digest("report/report")  # from a git host, this brings here what is imported
+from report._page import PAGE_FILES
+
 REPORTED = [
     "warnings",
     "cell_types",
@@ -19,8 +22,6 @@ REPORTED += [
     "prediction_summary",
 ]
 REPORTED += ["prediction_scores", "prediction_gaps", "prediction_null"]
-PAGE = """page.html.j2 parts.html.j2 methods.html.j2 style.css core.js cells.js map.js genes.js across.js
-    prediction.js stability.js start.js vendor/dataTables.min.js""".split()
 
 
 def reported_files():

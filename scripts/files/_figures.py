@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito 2008, told apart with any colour vision; further levels get darker and lighter ones
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
+DISTINCT_COLOURS = 3 * len(PALETTE)  # then they repeat
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:

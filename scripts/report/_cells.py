@@ -6,6 +6,8 @@ import io
 import numpy as np
 import pandas as pd
 
+from files import DISTINCT_COLOURS, colours
+
 # label, unit, logarithmic axis?
 METRICS = {
     "total_counts": ("Counts per cell", "counts", True),
@@ -32,9 +34,6 @@ LIMITS = {  # column of the table of limits -> metric
 }
 BINS = 60
 OUTCOMES = ["kept", "filter", "qc", "doublets"]
-# Okabe & Ito 2008, told apart with any colour vision; then darker and lighter ones
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#888888"]
-MOST_COLOURS = 3 * len(PALETTE)
 SHOWN_LEVELS = 30  # in a legend
 
 
@@ -128,11 +127,14 @@ def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
     return found
 
 
-def colour(i: int) -> tuple[int, int, int]:
-    """Colour of the i-th level: the palette, then darker, then lighter ones, and again."""
-    base = np.array([int(PALETTE[i % len(PALETTE)][k : k + 2], 16) for k in (1, 3, 5)])
-    shade = i // len(PALETTE) % 3
-    return tuple(int(v) for v in (base, base * 0.6, base * 0.5 + 127)[shade])
+def level_colours(n: int) -> list[tuple[int, int, int]]:
+    """Colours of the first n levels, those of the figures, red, green and blue from 0 to 255."""
+    return [tuple(round(255 * part) for part in level) for level in colours(n).tolist()]
+
+
+def hex_colours(n: int) -> list[str]:
+    """The same colours as #rrggbb."""
+    return ["#{:02x}{:02x}{:02x}".format(*level) for level in level_colours(n)]
 
 
 def paint(points: np.ndarray, codes: np.ndarray, *, pixels: int, seed: int = 0) -> np.ndarray:
@@ -155,12 +157,12 @@ def paint(points: np.ndarray, codes: np.ndarray, *, pixels: int, seed: int = 0) 
     return image[drawn].reshape(pixels, pixels)
 
 
-def png(image: np.ndarray, colours: list[tuple[int, int, int]]) -> str:
+def png(image: np.ndarray, palette: list[tuple[int, int, int]]) -> str:
     """An indexed PNG as base64; code 0 is transparent, code i has the colour i - 1."""
     from PIL import Image
 
     picture = Image.fromarray(image, mode=None).convert("P")
-    picture.putpalette([0, 0, 0, *(part for each in colours for part in each)])
+    picture.putpalette([0, 0, 0, *(part for level in palette for part in level)])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True, transparency=0)
     return base64.b64encode(buffer.getvalue()).decode()
@@ -178,13 +180,14 @@ def layer_of_levels(labels: pd.Series, unit: np.ndarray, pixels: int) -> tuple[d
     """Description and PNG of cells coloured by a label, most frequent first; colours may repeat."""
     counts = labels.value_counts().sort_index(kind="stable").sort_values(ascending=False, kind="stable")
     number = labels.map({label: i for i, label in enumerate(counts.index)}).to_numpy()
-    used = min(len(counts), MOST_COLOURS)
+    used = min(len(counts), DISTINCT_COLOURS)
     centres = pd.DataFrame(unit, columns=["x", "y"]).groupby(number).median()
+    hexes = hex_colours(len(counts))
     levels = [
         {
             "label": str(label),
             "cells": int(counts[label]),
-            "colour": "#{:02x}{:02x}{:02x}".format(*colour(i)),
+            "colour": hexes[i],
             "x": round(float(centres.loc[i, "x"]), 4),
             "y": round(float(centres.loc[i, "y"]), 4),
         }
@@ -192,7 +195,7 @@ def layer_of_levels(labels: pd.Series, unit: np.ndarray, pixels: int) -> tuple[d
     ]
     about = {"kind": "levels", "levels": levels, "total": len(counts), "repeated": len(counts) > used}
     image = paint(unit, number % used + 1, pixels=pixels)
-    return about, png(image, [colour(i) for i in range(used)])
+    return about, png(image, level_colours(used))
 
 
 def layer_of_numbers(values: pd.Series, unit: np.ndarray, pixels: int) -> tuple[dict, str] | None:

@@ -4,8 +4,6 @@ Everything is read as text and then converted as the contract says, so that a do
 what it is.
 """
 
-import base64
-import gzip
 import json
 import math
 from collections.abc import Iterable
@@ -14,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from files import read_tsv
+from report._page import squeeze
 
 DIGITS = 4  # significant digits of a number in the page
 
@@ -96,11 +95,6 @@ def records(table: pd.DataFrame) -> list[dict]:
         {name: None if pd.isna(value) else value for name, value in row.items()}
         for row in table.astype(object).to_dict("records")
     ]
-
-
-def squeeze(data: bytes) -> str:
-    """Base64 of gzip: what the page unpacks by DecompressionStream. The alphabet holds no markup."""
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
 def pack(value: object) -> str:

@@ -8,38 +8,22 @@ of; text in its markup is escaped by Jinja, and the page's own policy forbids sc
 its own. plotly.js draws (from the package plotly), DataTables searches and sorts (page/vendor).
 """
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 
 import pandas as pd
 
+from files import DISTINCT_COLOURS
 from job import beside_benchmark, job
-from report._cells import dependence, histograms, kept_by_sample, layers
+from report._cells import dependence, hex_colours, histograms, kept_by_sample, layers
 from report._genes import donor_values, effects, heatmap, index_of_genes, pathways
+from report._page import render
 from report._prediction import prediction
-from report._tables import columns_of, pack, read_all, records, squeeze
+from report._tables import columns_of, pack, read_all, records
 from report._words import costs, failures, headline, losses, strata
 
-SCRIPTS = [
-    "core.js",
-    "cells.js",
-    "map.js",
-    "genes.js",
-    "across.js",
-    "prediction.js",
-    "stability.js",
-    "start.js",
-]
 METRICS = ["total_counts", "n_genes_by_counts", "pct_counts_mt", "pct_counts_ribo", "doublet_score"]
 MARKERS = 10  # named per cluster
-FILTERS = {  # of the templates; a missing value is a dash
-    "count": lambda value: "\u2013" if value is None else f"{round(value):,}",
-    "fixed": lambda value, digits: "\u2013" if value is None else f"{value:.{digits}f}",
-    "short": lambda value: "\u2013" if value is None else f"{value:.3g}",
-    "pretty": lambda value: json.dumps(value, indent=1),
-}
 
 
 def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict]:
@@ -177,16 +161,12 @@ def meta(tables: dict, contrasts: list[dict], params: object, config: dict) -> d
             | {"test": tested[each["name"]], "status": each["rows"], "gsea_fdr": params.gsea_fdr}
             for each in contrasts
         ],
+        "colours": hex_colours(DISTINCT_COLOURS),
         "covariates": params.covariates,
         "samples": columns_of(samples[["sample", "donor", *params.covariates]]),
         "genes": params.genes,
         "title": params.title,
     }
-
-
-def digest(script: str) -> str:
-    """What the page's policy names a script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, str], dict]:
@@ -223,33 +203,6 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
         "settings": params,
     }
     return {name: pack(block) for name, block in blocks.items()} | pictures, words
-
-
-def render(folder: Path, blocks: dict[str, str], words: dict) -> str:
-    """The page. folder: templates and scripts; blocks: name -> squeezed data; words: for the template."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    plotly = get_plotlyjs()
-    tables = (folder / "vendor/dataTables.min.js").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= FILTERS
-    page = environment.get_template("page.html.j2")
-    return page.render(
-        blocks=blocks | {"plotly": squeeze(plotly.encode())},
-        style=(folder / "style.css").read_text(encoding="utf-8"),
-        scripts=[tables, script],
-        policy=" ".join(f"'{digest(text)}'" for text in (plotly, tables, script)),
-        **words,
-    )
 
 
 if __name__ == "__main__":

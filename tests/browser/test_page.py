@@ -6,6 +6,7 @@ import time
 import pytest
 from PIL import Image
 
+from files import colour
 from simulated_tables import EVIL, EVIL_GENE, PLANTED
 
 ROWS = "#table-genes tbody tr"
@@ -75,6 +76,17 @@ def contrast(first, second):
 
     dark, light = sorted([luminance(first), luminance(second)])
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_levels_have_the_colours_of_the_figures(small_page, opened):
+    for scheme in ("light", "dark"):
+        page, _ = opened(small_page, scheme=scheme)
+        for i in (8, 19):
+            expected = [round(255 * part) for part in colour(i)]
+            assert list(bytes.fromhex(page.evaluate(f"colourOf({i})")[1:])) == expected, scheme
+    show(page, "kept")
+    drawn = page.evaluate("document.querySelector(\"[data-figure='kept']\").data[0].marker.color")
+    assert list(bytes.fromhex(drawn[1:])) == [round(255 * part) for part in colour(0)]
 
 
 def test_the_theme_can_be_chosen(small_page, opened):

@@ -20,7 +20,8 @@ TINY = {
     "gsea": {"permutation_num": 20, "min_size": 5},
     "ridge": {"alpha": [1], "folds": 2, "repeats": 1, "inner_folds": 2},
 }
-OPERATOR = ("Makefile", "requirements.lock", "pyproject.toml", ".python-version", "ops", "gates", "bench")
+OPERATOR = ("Makefile", "requirements.lock", "pyproject.toml", ".python-version", "biome.jsonc")
+OPERATOR += ("ops", "gates", "bench")
 
 
 def tiny_copy(folder):

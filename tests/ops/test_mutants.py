@@ -120,6 +120,8 @@ MUTANTS = [  # gate, what was done, the change, what the gate says
      ["FAULT   config", "qualitycontrol"]),
     ("lint", "an import is not used", append("scripts/cells/qc.py", "import this_is_not_used\n"), ["F401"]),
     ("lint", "a rule has no log", edit("rules/cells.smk", LOG, ""), ["No log directive"]),
+    ("lint", "the page's script uses a name that nothing declares",
+     append("scripts/report/page/start.js", "not_declared();\n"), ["noUndeclaredVariables"]),
 ]  # fmt: skip
 
 

@@ -1,4 +1,3 @@
-"use strict";
 // All cell types of a contrast together: numbers found, effects, shared genes, composition.
 const across = async () => ({
   contrast: (await block("meta")).contrasts[chosen("across")],

@@ -1,4 +1,3 @@
-"use strict";
 // Losses by step, share kept per sample, QC, doublets.
 
 const STEPS = ["kept", "load", "filter", "qc", "doublets"];
@@ -110,7 +109,7 @@ figures.strata = async (c) => {
 };
 
 // A numeric covariate against a value as points, a category as points beside each other; coloured by a category.
-function againstCovariate({ x, kind, y, group, names, hover, c }) {
+function againstCovariate({ x, kind, y, group, hover, c }) {
   const levels = [...new Set(x.filter((v) => v !== null && v !== ""))].sort();
   const jitter = (i) => 0.5 * (((i * 0.618034) % 1) - 0.5);
   const groups = group ? [...new Set(group)].sort() : [null];
@@ -130,7 +129,7 @@ function againstCovariate({ x, kind, y, group, names, hover, c }) {
       marker: {
         size: rows.length > 300 ? 5 : 7,
         opacity: 0.75,
-        color: c.palette[k % c.palette.length],
+        color: colourOf(k),
         symbol: ["circle", "diamond", "square", "cross"][k % 4],
       },
     };
@@ -338,7 +337,7 @@ figures.doublets = async (c) => {
         marker: {
           size: 7,
           symbol: scored ? ["circle", "diamond", "square"][k % 3] : "x",
-          color: scored ? c.palette[k % c.palette.length] : c.soft,
+          color: scored ? colourOf(k) : c.soft,
         },
       };
     }),

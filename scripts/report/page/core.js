@@ -25,7 +25,7 @@ function block(name) {
   return unpacked.get(name);
 }
 
-const picture = (name) => "data:image/png;base64," + $(`script[data-block="${name}"]`).textContent;
+const picture = (name) => `data:image/png;base64,${$(`script[data-block="${name}"]`).textContent}`;
 
 let plotly = null;
 function loadPlotly() {
@@ -46,7 +46,7 @@ const text = (value) =>
     .replaceAll(">", "&gt;");
 const short = (value, most = 34) => {
   const all = String(value ?? "");
-  return text(all.length > most ? all.slice(0, most - 1) + "…" : all);
+  return text(all.length > most ? `${all.slice(0, most - 1)}…` : all);
 };
 const count = (value) =>
   value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en");
@@ -79,7 +79,7 @@ function ticks(labels, ns = null, most = narrow() ? 17 : 32) {
     return `${name}${"\u200b".repeat(times)}${n}`;
   });
 }
-const plural = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
+const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 // --- themes --------------------------------------------------------------------------------------------------
 const device = window.matchMedia("(prefers-color-scheme: dark)");
@@ -99,13 +99,13 @@ function applyTheme() {
   for (const name of drawn) draw(name);
 }
 
-// Okabe & Ito 2008, told apart with any colour vision
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#888888"];
-const BRIGHT = ["#56B4E9", "#E69F00", "#2FC79A", "#E08FBE", "#F0E442", "#FF8A3D", "#8FA8FF", "#B4BCC5"]; // on dark
+// Colours of levels are those of the figures, from the data; the others belong to a theme.
+let levelColours = [];
+const colourOf = (level) => levelColours[level % levelColours.length];
+
 function colours(light = false) {
   return !light && dark()
     ? {
-        palette: BRIGHT,
         ink: "#e6ebf0",
         soft: "#a3b0bd",
         line: "#36414d",
@@ -122,7 +122,6 @@ function colours(light = false) {
         load: "#56B4E9",
       }
     : {
-        palette: PALETTE,
         ink: "#16202b",
         soft: "#55616e",
         line: "#d5dbe1",
@@ -166,7 +165,7 @@ function dress(layout, c) {
     font: { color: c.ink, size: 12, family: "system-ui, sans-serif" },
     hoverlabel: { bgcolor: c.paper, bordercolor: c.soft, font: { color: c.ink } },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, traceorder: "normal" },
-    colorway: c.palette,
+    colorway: levelColours,
     autosize: true,
     dragmode: narrow() ? false : "zoom",
     ...layout,
@@ -256,7 +255,7 @@ function saveTsv(name) {
   const { columns, rows } = tables[name] ?? { columns: [], rows: [] };
   const cell = (value) => String(value ?? "").replace(/[\t\r\n]+/g, " ");
   const lines = [columns, ...rows].map((row) => row.map(cell).join("\t"));
-  const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/tab-separated-values" }));
+  const url = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "text/tab-separated-values" }));
   save(`${fileName(name, shown[name])}.tsv`, url);
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
@@ -270,7 +269,7 @@ function grid(name, columns, rows, { order = [], onDraw = null, page = 10 } = {}
   const table = $(`#table-${name}`);
   table.replaceChildren();
   tables[name] = { columns: columns.map((column) => column.title), rows };
-  const escape = DataTable.render.text();
+  const renderer = DataTable.render.text();
   grids[name] = new DataTable(table, {
     data: rows,
     columns: columns.map((column) => ({
@@ -292,9 +291,9 @@ function grid(name, columns, rows, { order = [], onDraw = null, page = 10 } = {}
                 type === "display"
                   ? `<button type="button" class="gene">${text(value)}</button>`
                   : (value ?? "")
-            : escape.display
-              ? (value, type) => (type === "display" ? escape.display(value ?? "") : (value ?? ""))
-              : escape,
+            : renderer.display
+              ? (value, type) => (type === "display" ? renderer.display(value ?? "") : (value ?? ""))
+              : renderer,
     })),
     order,
     deferRender: true,

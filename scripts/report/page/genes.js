@@ -1,4 +1,3 @@
-"use strict";
 // One cell type at a time: table, volcano, samples, p-values, gene sets.
 
 const state = { contrast: 0, type: 0, gene: null };

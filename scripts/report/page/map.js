@@ -1,6 +1,5 @@
-"use strict";
 // The map of cells, its clusters and their markers.
-figures.umap = async (c) => {
+figures.umap = async () => {
   const map = await block("map");
   const k = chosen("layer");
   const layer = map.layers[k];
@@ -98,7 +97,7 @@ async function clustersOf() {
   return { resolution: names[chosen("resolution")], ...clusters[names[chosen("resolution")]] };
 }
 
-figures.clusters = async (c) => {
+figures.clusters = async () => {
   const each = await clustersOf();
   const total = each.counts.map((row) => row.reduce((a, b) => a + b, 0));
   const share = each.counts.map((row, i) => row.map((n) => (100 * n) / total[i]));

@@ -1,4 +1,3 @@
-"use strict";
 // How well expression predicts the target.
 
 const predictedType = async () => (await block("prediction")).types[chosen("predicted")];

@@ -1,11 +1,10 @@
-"use strict";
 // How far the answers depend on settings, where a sweep was made.
 const stabilityLabel = (s, i) =>
   [s.measure[i], s.contrast[i], s.label[i], s.resolution[i] === null ? "" : s.resolution[i]]
     .filter((part) => part !== null && part !== "")
     .join(" ");
 
-figures.stability = async (c) => {
+figures.stability = async () => {
   const s = await block("stability");
   const rows = s.variant.map((_, i) => i).filter((i) => s.value[i] !== null && s.measure[i] !== "r2");
   const kinds = [...new Set(rows.map((i) => s.measure[i]))];

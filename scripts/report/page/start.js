@@ -1,10 +1,12 @@
-"use strict";
 // Fill the choices, draw what comes into view, listen.
 
 function on(name, ...what) {
-  $(`#choose-${name}`)?.addEventListener("change", () =>
-    what.forEach((act) => (typeof act === "string" ? redraw(act) : act())),
-  );
+  $(`#choose-${name}`)?.addEventListener("change", () => {
+    for (const act of what) {
+      if (typeof act === "string") redraw(act);
+      else act();
+    }
+  });
 }
 
 async function chooseType(type) {
@@ -86,6 +88,7 @@ async function start() {
   if (/\/report\/[^/]*$/.test(location.pathname))
     for (const link of $$("a[data-file]")) link.href = `../publish/v1/${link.getAttribute("href")}`;
   const [meta, cells, map] = await Promise.all([block("meta"), block("cells"), block("map")]);
+  levelColours = meta.colours;
   choices(
     "stratum",
     cells.strata.map((each) => each.stratum),

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from files import colour
 from report import report
 from report._cells import dependence, histograms, kept_by_sample, layers, paint
 from report._genes import donor_values, effects, heatmap, pathways, strongest
+from report._page import PAGE_FILES, SCRIPTS
 from report._tables import number, pack, read
 from report._words import costs, failures, losses, strata
 from simulated_tables import EVIL, EVIL_GENE, PLANTED, write
@@ -138,6 +140,24 @@ def test_colours_repeat_when_there_are_more_donors_than_colours():
     assert layer["repeated"]
     assert layer["total"] == 40
     assert len(layer["levels"]) == 30
+
+
+def test_the_page_has_the_colours_of_the_figures(made):
+    cells = pd.DataFrame({"UMAP1": np.arange(20.0), "UMAP2": 0.0, "type": [f"t{i:02d}" for i in range(20)]})
+    [layer], [image] = layers(cells, 200, [])
+    painted = Image.open(io.BytesIO(base64.b64decode(image))).getpalette()
+    page = unpack(made[2]["meta"])["colours"]
+    for i in (0, 8, 19):
+        expected = "#" + "".join(f"{round(255 * part):02x}" for part in colour(i))
+        assert layer["levels"][i]["colour"] == expected
+        assert page[i] == expected
+        assert "#" + bytes(painted[3 * (i + 1) : 3 * (i + 2)]).hex() == expected
+
+
+def test_the_page_has_no_second_list_of_colours():
+    parts = [*FOLDER.glob("*.js"), *FOLDER.parent.glob("*.py")]
+    for path in parts:
+        assert not re.search(r"#[\dA-Fa-f]{6}\W+#[\dA-Fa-f]{6}", path.read_text(encoding="utf-8")), path.name
 
 
 def test_histograms_count_every_cell_once_and_show_the_limits(made):
@@ -353,17 +373,16 @@ def test_the_page_allows_its_own_scripts_only_and_names_no_address(made):
 
 
 def test_every_figure_has_a_drawing_and_every_drawing_a_place():
-    scripts = "".join((FOLDER / name).read_text() for name in report.SCRIPTS)
+    scripts = "".join((FOLDER / name).read_text() for name in SCRIPTS)
     drawings = set(re.findall(r"^figures\.(\w+) =", scripts, flags=re.MULTILINE))
     places = set(re.findall(r'figure\("(\w+)"', (FOLDER / "page.html.j2").read_text()))
     assert drawings == places
 
 
 def test_an_edit_to_any_part_of_the_page_draws_it_again():
-    rule = (ROOT / "rules/reported.smk").read_text()
-    watched = set(re.search(r'^PAGE = """(.*?)"""', rule, flags=re.MULTILINE | re.DOTALL)[1].split())
+    assert "for name in PAGE_FILES" in (ROOT / "rules/report.smk").read_text(encoding="utf-8")
     parts = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
-    assert watched == parts - {"vendor/README.md", "vendor/dataTables.LICENSE.txt"}
+    assert set(PAGE_FILES) == parts - {"vendor/README.md", "vendor/dataTables.LICENSE.txt"}
 
 
 def test_what_is_vendored_is_what_its_page_says():
