@@ -44,6 +44,7 @@ predict: env ## apply MODEL=results/ridge/models to another cohort's SUMS=.../su
 ##@ Test
 
 test: test-unit ## the whole test suite, but for test-slurm and test-browser; two files at a time
+	command -v rsync > /dev/null || { apt-get update && apt-get install -y --no-install-recommends rsync; } # staging
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/slurm --ignore tests/browser
 
 test-unit: env ## its fast part, two tests at a time

@@ -331,7 +331,8 @@ class Tables:
         groups.loc[0, ["threshold", "called", "called_share"]] = np.nan
         groups.to_csv(self.folder / "doublets.tsv", sep="\t", index=False)
         config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-        provenance = {"workflow_version": "0.0.0", "commit": None, "dirty": None, "code_sha256": "c" * 64}
+        provenance = {"workflow_version": "0.0.0", "licence": "MIT", "citation": "Cite it.", "commit": None}
+        provenance |= {"dirty": None, "code_sha256": "c" * 64}
         provenance |= {"lock_sha256": None, "config_sha256": "d" * 64, "config": config, "random_state": 1}
         provenance |= {"python": "3.12", "packages": {"numpy": "2"}}
         (self.folder / "provenance.json").write_text(json.dumps(provenance))

@@ -10,6 +10,9 @@ import platform
 
 from job import job
 
+LICENCE = "MIT"
+CITATION = "To cite it: CITATION.cff of the project, with this version."
+
 
 def describe(*, config: dict, **facts: object) -> dict:
     """The facts as given, with the config, its digest and its seed.
@@ -18,6 +21,8 @@ def describe(*, config: dict, **facts: object) -> dict:
     """
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return facts | {
+        "licence": LICENCE,
+        "citation": CITATION,
         "python": platform.python_version(),
         "random_state": config["random_state"],
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
