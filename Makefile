@@ -109,7 +109,8 @@ confirm: ## a clean room: fresh clone, fresh environment from the lock, run, ver
 
 ##@ Develop
 
-BIOME := npx --yes @biomejs/biome@2.6.8 # MIT or Apache-2.0; for the scripts and styles of the report, not part of it
+# for the scripts and styles of the report; MIT or Apache-2.0, not part of this repository
+BIOME := npx --yes @biomejs/biome@2.6.8
 PAGE := scripts/report/page
 # in one file, as in the page: whether a name is declared and used
 JOINED := correctness/noUndeclaredVariables correctness/noUnusedVariables suspicious/noRedeclare style/useConst
