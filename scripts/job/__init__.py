@@ -1,6 +1,6 @@
-"""The glue around every main: log, threads, atomic outputs, records, failures, progress.
+"""What every script needs around its main: log, threads, atomic outputs, records, failures, progress.
 
-It sees paths and never data. Other parts import from here, not from the modules behind it.
+It sees paths and never data. Other parts import from here, not from the modules of this folder.
 """
 
 from job._context import job
