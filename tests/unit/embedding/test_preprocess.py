@@ -9,16 +9,14 @@ import pytest
 import scipy.sparse as sp
 import yaml
 
+from embedding._variable_genes import fit_deviation, variable_genes, vote
 from embedding.preprocess import (
-    fitted_deviation,
     gene_table,
     kept_counts,
     log_normalised,
     nuisance_kind,
     pca,
     preprocess,
-    variable_genes,
-    vote,
 )
 from job import InputError
 
@@ -183,19 +181,19 @@ def test_all_cells_vote_when_no_batch_has_a_loess_fit(counts):
 
 
 def test_too_small_a_span_for_all_cells_names_the_setting(counts):
-    with pytest.raises(InputError, match=r"preprocess.span: 0.001 gives 900 cells no loess fit; raise it"):
+    with pytest.raises(InputError, match=r"loess with span 0.001 fails for 900 cells; raise preprocess.span"):
         choose(counts, np.repeat("one", N_CELLS), span=0.001)
 
 
 def test_deviation_is_undefined_where_skmisc_would_crash():
     values = np.array([0.5, 1.0, 2.0])  # a window of 0.3 x 3 genes holds none
-    assert np.isnan(fitted_deviation(values, values, span=0.3)).all()
+    assert np.isnan(fit_deviation(values, values, span=0.3)).all()
 
 
 def test_deviation_follows_the_trend_and_is_one_for_constant_genes():
     mean = np.append(np.geomspace(0.01, 100, 200), 5)
     variance = np.append(mean[:-1] + 0.1 * mean[:-1] ** 2, 0)
-    deviation = fitted_deviation(mean, variance, span=0.3)
+    deviation = fit_deviation(mean, variance, span=0.3)
     np.testing.assert_allclose(deviation[:-1], np.sqrt(variance[:-1]), rtol=0.02)
     assert deviation[-1] == 1
 
@@ -225,10 +223,10 @@ def test_nuisance_genes_are_measured_but_never_chosen(counts, genes):
     assert sorted(best) == np.flatnonzero(ours["highly_variable"]).tolist()
 
 
-def test_too_many_variable_genes_wanted(counts):
+def test_too_many_variable_genes(counts):
     nuisance = np.arange(N_GENES) < 550
     with pytest.raises(
-        InputError, match=r"n_top_genes: 80 .* 50 genes vary .*; lower preprocess.n_top_genes"
+        InputError, match=r"n_top_genes: only 50 genes vary .* not 80; lower preprocess.n_top_genes"
     ):
         choose(counts, np.repeat("one", N_CELLS), nuisance=nuisance)
 
@@ -258,7 +256,7 @@ def test_default_patterns_spare_the_decoys(request):
 
 
 def test_a_broken_pattern_is_named():
-    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is no pattern"):
+    with pytest.raises(InputError, match=r"preprocess.exclude.mt: 'MT-\(' is not a regular expression"):
         nuisance_kind(pd.Series(["A"]), {"mt": "MT-("})
 
 
@@ -286,10 +284,10 @@ def test_components_are_those_of_scikit_learn(counts):
     assert (np.abs(loadings).max(axis=0) == loadings.max(axis=0)).all()
 
 
-def test_too_many_components_wanted():
+def test_too_many_components():
     values = sp.csr_matrix(np.eye(5, 20, dtype=np.float32))
     assert pca([values], 4)[0].shape == (5, 4)
-    message = "preprocess.n_comps: 5 .* 5 cells x 20 variable genes have 4; lower preprocess.n_comps"
+    message = "5 cells x 20 variable genes have only 4 components, not 5; lower preprocess.n_comps"
     with pytest.raises(InputError, match=message):
         pca([values], 5)
 
