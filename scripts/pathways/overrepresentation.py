@@ -169,7 +169,7 @@ def choose_sets(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
 
 
 def draw_terms(selected: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
-    """Dots of the selected sets in each cell type: odds ratio as colour, FDR as size; or the reasons for none."""
+    """Dots of the selected sets in each cell type: odds ratio as colour, FDR as size; else the reasons."""
     if selected.empty:
         reasons = status.assign(reason=status["reason"].where(status["reason"] != "", "no set shares a gene"))
         return draw_message(
