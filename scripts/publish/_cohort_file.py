@@ -1,6 +1,6 @@
-"""Write all kept cells of a cohort as one AnnData file, its counts in pieces, so in bounded memory.
+"""Write all kept cells of a cohort as one AnnData file, with the counts block by block in bounded memory.
 
-Names follow CELLxGENE where they apply (https://github.com/chanzuckerberg/single-cell-curation, schema 5):
+Names follow CELLxGENE where possible (https://github.com/chanzuckerberg/single-cell-curation, schema 5):
 obs `donor_id`, `cell_type`, var `feature_name`, obsm `X_...`, raw counts as float32 CSR, text as categories.
 """
 
@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-BLOCK = 16_384  # cells of the input at a time
+BLOCK = 16_384  # cells of the input in memory at a time
 STORAGE = {"chunks": (65_536,), "compression": "gzip", "compression_opts": 1, "shuffle": True}
 EXACT = 2**24  # float32 holds whole numbers below this
-EMPTY = ["step", "reason"]  # what has dropped a cell: nothing in kept cells
-NOT_COVARIATES = ["sample", "donor", "cells", "kept", "reason"]  # the rest of filter/samples.tsv is
+EMPTY = ["step", "reason"]  # empty for kept cells
+NOT_COVARIATES = ["sample", "donor", "cells", "kept", "reason"]  # other columns of filter/samples.tsv are
 
 
 def describe_cells(
@@ -29,9 +29,8 @@ def describe_cells(
     kept = cells[cells["kept"]].drop(columns=[*EMPTY, "shard"]).set_index("cell")
     obs = kept.rename(columns={"donor": "donor_id"})
     covariates = samples.set_index("sample").drop(columns=NOT_COVARIATES[1:])
-    for name in covariates.columns.difference(
-        obs.columns, sort=False
-    ):  # a paired design has the donor in both
+    # a paired design has the donor in both tables
+    for name in covariates.columns.difference(obs.columns, sort=False):
         obs[name] = covariates[name].reindex(obs["sample"].astype(str)).to_numpy()
     text = [name for name in obs if not pd.api.types.is_numeric_dtype(obs[name])]
     for name in text:
@@ -43,15 +42,15 @@ def describe_cells(
 
 
 def in_order(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """The rows of a table of cells in the order of the names; ValueError unless they are the same cells."""
+    """The rows of a table of cells in the order of `names`; ValueError unless they are the same cells."""
     rows = pd.Index(table["cell"]).get_indexer(names)
     if len(table) != len(names) or (rows < 0).any():
-        raise ValueError(f"{len(table):,} cells where {len(names):,} are kept, or others")
+        raise ValueError(f"the table has {len(table):,} cells, not the {len(names):,} kept cells")
     return table.drop(columns="cell").iloc[rows]
 
 
 def names_of(file: h5py.File) -> h5py.Dataset:
-    """The names of the cells in an h5ad, in either of the two ways in which anndata writes text."""
+    """The names of the cells in an h5ad, in either of anndata's two formats of text."""
     names = file["obs"][file["obs"].attrs["_index"]]
     return names["values"] if isinstance(names, h5py.Group) else names
 
@@ -68,9 +67,9 @@ def rows_of(file: h5py.File, start: int, stop: int) -> sparse.csr_array:
 def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.csr_array]:
     """Counts of the kept cells, in input order, a block of cells at a time.
 
-    shards: files in the order of their numbers; cells: cell, shard (its number as text, "" in an unusable
-    cell), kept, in input order, which cells have within a shard too: every shard is read once, forwards.
-    Raises ValueError where a shard has another cell.
+    shards: files in the order of their numbers; cells: cell, shard (its number as text, "" for an unusable
+    cell), kept, in input order. Cells within a shard have the same order, so each shard is read once.
+    Raises ValueError if a shard has other cells.
     """
     files = [h5py.File(path) for path in shards]
     try:
@@ -81,15 +80,14 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
             here = slice(first, min(first + BLOCK, len(cells)))
             parts, places = [], []
             for shard, file in enumerate(files):
-                mine = np.flatnonzero(number[here] == shard) + first
-                start, done[shard] = done[shard], done[shard] + len(mine)
-                if len(mine) == 0:
+                members = np.flatnonzero(number[here] == shard) + first
+                start, done[shard] = done[shard], done[shard] + len(members)
+                if len(members) == 0:
                     continue
-                there = names_of(file).asstr()[start : done[shard]]
-                if not np.array_equal(there, names[mine]):
+                if not np.array_equal(names_of(file).asstr()[start : done[shard]], names[members]):
                     raise ValueError(f"{shards[shard]}: its cells are not in the order of the input")
-                parts.append(rows_of(file, start, done[shard])[np.flatnonzero(kept[mine])])
-                places.append(mine[kept[mine]])
+                parts.append(rows_of(file, start, done[shard])[np.flatnonzero(kept[members])])
+                places.append(members[kept[members]])
             if parts:
                 yield sparse.csr_array(sparse.vstack(parts, format="csr"))[np.argsort(np.concatenate(places))]
     finally:
@@ -98,7 +96,7 @@ def counts_in_order(shards: list[str], cells: pd.DataFrame) -> Iterator[sparse.c
 
 
 def index_type(shards: list[str]) -> type:
-    """Integers that can count all values of the shards; a CSR matrix needs one type for both its indices."""
+    """Integer type that can count all values of the shards; CSR needs the same type for both index arrays."""
     stored = 0
     for path in shards:
         with h5py.File(path) as file:
@@ -114,11 +112,10 @@ def write_cohort(
     blocks: Iterator[sparse.csr_array] | None,
     index: type = np.int32,
 ) -> None:
-    """An h5ad of these cells and genes; without blocks of counts it has no X.
+    """Write an h5ad of these cells and genes; without blocks of counts it has no X.
 
-    obsm: name and array of one embedding after the other, so that one is in memory at a time. index: integers
-    that can count the values of all blocks.
-    Raises ValueError for a count that float32 cannot hold.
+    obsm: yields name and array of the embeddings, so that only one is in memory. index: integer type that can
+    count the values of all blocks. Raises ValueError for a count that float32 cannot represent exactly.
     """
     from anndata.io import write_elem
 
@@ -137,7 +134,7 @@ def write_cohort(
 def write_counts(
     file: h5py.File, shape: tuple[int, int], blocks: Iterator[sparse.csr_array], index: type
 ) -> None:
-    """X as CSR, block after block; ValueError for a count that float32 cannot hold."""
+    """Write X as CSR, block by block; ValueError for a count that float32 cannot represent exactly."""
     x = file.create_group("X")
     x.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
     for name, dtype in {"data": np.float32, "indices": index}.items():
@@ -145,7 +142,9 @@ def write_counts(
     lengths = [np.zeros(1, dtype=np.int64)]
     for block in blocks:
         if block.nnz and block.data.max() >= EXACT:
-            raise ValueError(f"a count of {block.data.max()}, more than float32 holds exactly")
+            raise ValueError(
+                f"a count of {block.data.max()} is too large for float32; set publish.counts: false"
+            )
         end = len(x["data"])
         for name, values in (("data", block.data), ("indices", block.indices)):
             x[name].resize((end + len(values),))
