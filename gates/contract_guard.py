@@ -8,7 +8,7 @@ addition   a file, column, key or value is new                     the next mino
 wording    descriptions and bounds                                 another version
 
 The major number is that of the contract (`contract: v1` is 1.x.y), and no version goes back. Where a file
-comes from (`source`) is no part of the contract.
+comes from (`source`) is not part of the contract.
 """
 
 import argparse
@@ -80,11 +80,11 @@ def compare(old: dict, new: dict) -> list[tuple[str, str]]:
 def parse(version: str) -> tuple[int, ...]:
     """The three numbers of a version; SystemExit when it has not three."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version.strip()):
-        sys.exit(f"error: {VERSION}: {version.strip()!r} is no version; write it like 1.0.0")
+        sys.exit(f"error: {VERSION}: {version.strip()!r} is not a version; write it like 1.0.0")
     return tuple(int(part) for part in version.strip().split("."))
 
 
-def faults(changes: list[tuple[str, str]], old: tuple[int, ...], new: tuple[int, ...]) -> list[str]:
+def check_version(changes: list[tuple[str, str]], old: tuple[int, ...], new: tuple[int, ...]) -> list[str]:
     """Why a version does not say what has changed; nothing if it does."""
     if new < old:
         return [f"{VERSION} goes back from {show(old)} to {show(new)}"]
@@ -113,7 +113,7 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     """What has changed since the base revision, and what is wrong about that, as lines."""
     shared = git(root, "merge-base", base, "HEAD")
     if shared is None:
-        sys.exit(f"error: {base} is no revision that this repository shares; give the base as BASE=...")
+        sys.exit(f"error: {base} is not a revision that this repository shares; give the base as BASE=...")
     contract = yaml.safe_load((root / CONTRACT).read_text())
     version = parse((root / VERSION).read_text())
     wrong = []
@@ -123,17 +123,21 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     if before is None:
         return [f"{shared.strip()[:12]} has no contract: nothing to compare"], wrong
     changes = compare(yaml.safe_load(before), contract)
-    told = git(root, "show", f"{shared.strip()}:{VERSION}") or sys.exit(f"error: {base} has no {VERSION}")
+    old_version = git(root, "show", f"{shared.strip()}:{VERSION}") or sys.exit(
+        f"error: {base} has no {VERSION}"
+    )
     lines = [f"{kind}: {text}" for kind, text in sorted(changes, key=lambda change: PARTS[change[0]])]
-    return lines or ["the contract has not changed"], wrong + faults(changes, parse(told), version)
+    return lines or ["the contract has not changed"], wrong + check_version(
+        changes, parse(old_version), version
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("base", metavar="BASE", help="a branch, tag or commit")
     parser.add_argument("--root", type=Path, default=Path(__file__).parent.parent, help="the repository")
-    given = parser.parse_args()
-    lines, wrong = guard(given.root, given.base)
+    options = parser.parse_args()
+    lines, wrong = guard(options.root, options.base)
     print("\n".join(lines))
     if wrong:
         sys.exit("\n".join(f"error: {line}" for line in wrong))

@@ -135,13 +135,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.check:
         if not (options.check / LISTING).is_file():
-            sys.exit(f"error: {options.check} is no bundle: it has no {LISTING}")
+            sys.exit(f"error: {options.check} is not a bundle: it has no {LISTING}")
         if listing(options.check) != json.loads((options.check / LISTING).read_text()):
             sys.exit(f"error: {options.check} is not as {LISTING} says")
         return
     if options.out.exists():
         if not (options.out / LISTING).is_file():
-            print(f"error: {options.out} is no bundle; move it away or set --out", file=sys.stderr)
+            print(f"error: {options.out} is not a bundle; move it away or set --out", file=sys.stderr)
             sys.exit(2)
         shutil.rmtree(options.out)
     asker = Asker(options.profile, options.configfile, options.target)

@@ -53,5 +53,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("publish", type=Path, help="folder that has v1 and releases")
     parser.add_argument("--to", metavar="ID", help="a folder of releases")
-    given = parser.parse_args()
-    print(roll_back(given.publish, given.to))
+    options = parser.parse_args()
+    print(roll_back(options.publish, options.to))

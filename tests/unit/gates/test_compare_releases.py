@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import compare_releases
 import h5py
 import pandas as pd
 import pytest
+
+import compare_releases
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
