@@ -133,7 +133,7 @@ def test_the_size_of_a_sheet_is_that_of_its_files_and_folders(options):
 
 
 def test_more_memory_and_disk_than_there_is(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "cohort_mb", lambda _: 10_000_000)
+    monkeypatch.setattr(doctor, "measure_cohort", lambda _: 10_000_000)
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "requests")
     (tmp_path / "requests/workflow").mkdir(parents=True)
     asked = dict.fromkeys(["qc", "doublets", "load", "preprocess", "markers", "pseudobulk"], (100, 1))
