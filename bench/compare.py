@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 import _measure as measure
-from _jobs import text
+from _jobs import format_table
 from generate import add_options, cohort_of
 from run import cohort_facts, ensure_cohort, run
 
@@ -58,11 +58,11 @@ if __name__ == "__main__":
     add_options(parser)
     parser.add_argument("--cores", type=int, default=measure.available_cores())
     parser.add_argument("--rounds", type=int, default=2)
-    given = parser.parse_args()
-    cohort = cohort_of(given)
+    options = parser.parse_args()
+    cohort = cohort_of(options)
     ensure_cohort(**cohort)
-    lines = compare(cohort["folder"], given.cores, given.rounds)
-    print(text(lines[["tool", "load_before", "wall_s", "cpu_s", "peak_job_mb", "peak_tree_mb"]]))
+    lines = compare(cohort["folder"], options.cores, options.rounds)
+    print(format_table(lines[["tool", "load_before", "wall_s", "cpu_s", "peak_job_mb", "peak_tree_mb"]]))
     ratio = ratios(lines)
     print(
         f"\nscohort is {ratio['speed']:.2f} times as fast as the plain script, which needs "

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import _measure as measure
-from _jobs import text
+from _jobs import format_table
 from generate import CELLS_PER_SHARD, WORK, add_options, cohort_of
 from run import ensure_cohort, finished, run
 
@@ -121,8 +121,8 @@ def report(runs: list[tuple[dict, pd.DataFrame]], target: int) -> str:
     steep = ", ".join(table["rule"][table["steep"]]) or "none"
     minutes = {name: f"{seconds / 60:,.0f}" for name, seconds in wall.items()}
     parts = [
-        text(runs_shown),
-        text(table.drop(columns="steep")),
+        format_table(runs_shown),
+        format_table(table.drop(columns="steep")),
         f"steeper than cells^{LIMIT}: {steep}",
         f"{target:,} cells on {lines['cores'].iloc[-1]} cores: {minutes['packed']} min if jobs overlap as "
         f"in the largest run ({minutes['cpu']} of CPU alone, {minutes['serial']} one by one); "

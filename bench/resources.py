@@ -91,8 +91,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=WORK)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    given = parser.parse_args()
-    runs = [finished(given.folder / str(cells)) for cells in given.sizes]
+    options = parser.parse_args()
+    runs = [finished(options.folder / str(cells)) for cells in options.sizes]
     last = runs[-1][0]
     head = {
         "day": date.today(),

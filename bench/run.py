@@ -57,7 +57,7 @@ def run(folder: Path, cores: int, imports: bool = True) -> dict:
     cost = measure.measured(
         [str(part) for part in [*command, *configs]], place, place / "run.log", environment
     )
-    done = jobs.totals(jobs.collect(place / "results"), cost.wall_s, cost.cpu_s, cores)
+    done = jobs.sum_run(jobs.collect(place / "results"), cost.wall_s, cost.cpu_s, cores)
     if not imports:
         done["startup_share"] = ""  # imports in main would be missing
     facts = cohort_facts(folder) | vars(cost) | done | {"tool": "scohort", "cores": cores}
@@ -79,12 +79,12 @@ def finished(folder: Path) -> tuple[dict, pd.DataFrame]:
 
 def report(line: dict, table: pd.DataFrame) -> str:
     """What a run cost, per rule and in all, as text."""
-    total = jobs.totals(table, line["wall_s"], line["cpu_s"], line["cores"])
-    rules = jobs.per_rule(table)
+    total = jobs.sum_run(table, line["wall_s"], line["cpu_s"], line["cores"])
+    rules = jobs.sum_by_rule(table)
     parts = [
         f"{line['cells']:,} cells, {line['genes']:,} genes, {line['donors']} donors, {line['shards']} shards "
         f"on {line['cores']} cores of {line['cpu']}, {line['memory_gb']} GB, commit {line['commit']}",
-        measure.text(rules),
+        jobs.format_table(rules),
         f"wall {line['wall_s']:,.0f} s; jobs {total['job_wall_s']:,.0f} s in {total['jobs']} jobs; "
         f"no job running {total['no_job_s']:,.0f} s; cores idle {total['idle_share']:.0%}; "
         f"start-up and imports {total['startup_share']:.0%} of the jobs",
@@ -100,11 +100,11 @@ if __name__ == "__main__":
     add_options(parser)
     parser.add_argument("--cores", type=int, default=measure.available_cores())
     parser.add_argument("--collect", action="store_true", help="only print what the last run there cost")
-    given = parser.parse_args()
-    cohort = cohort_of(given)
-    if not given.collect:
+    options = parser.parse_args()
+    cohort = cohort_of(options)
+    if not options.collect:
         ensure_cohort(**cohort)
-        measure.append(run(cohort["folder"], given.cores))
+        measure.append(run(cohort["folder"], options.cores))
     line, table = finished(cohort["folder"])
     table.to_csv(cohort["folder"] / "scohort/jobs.tsv", sep="\t", index=False)
     print(report(line, table))

@@ -13,7 +13,7 @@ A file holds numbers unless the contract of its release (contract.json) calls it
 card), or publish writes it without columns (provenance, the contract), or it is the manifest. A file that
 only one of the two contracts excludes is counted.
 
-Exit status: 0 the same numbers; 1 different numbers or files; 2 cannot be told: a folder is not a release or
+Exit status: 0 the same numbers; 1 different numbers or files; 2 not comparable: a folder is not a release or
 was changed after it was published, or their contracts have different names (v1, v2).
 """
 

@@ -51,8 +51,8 @@ def git(*arguments: str) -> str:
 def confirm(folder: Path, targets: list[str], release: str | None) -> str | None:
     """Clone into the folder and run the targets there; what went wrong in one line, None if nothing did."""
     environment, gone = clean(dict(os.environ))
-    told = [name for name in gone if os.environ[name]]
-    print(f"confirm: removed from the environment: {', '.join(told) or 'nothing was set'}", flush=True)
+    removed = [name for name in gone if os.environ[name]]
+    print(f"confirm: removed from the environment: {', '.join(removed) or 'nothing was set'}", flush=True)
     git("clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", git("rev-parse", "HEAD"))
     for target in targets:
@@ -70,7 +70,7 @@ def confirm(folder: Path, targets: list[str], release: str | None) -> str | None
 
 
 def main() -> None:
-    """Confirm in a temporary folder; exit 1 when the clone does not stand on its own."""
+    """Confirm in a temporary folder; exit 1 if the clone does not run by itself."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", default=TARGETS, metavar="TARGET")
     parser.add_argument("--release", help="the id that the release must have")
@@ -80,15 +80,15 @@ def main() -> None:
         print(f"confirm: not committed, so not confirmed:\n{changed}", flush=True)
     place = Path(tempfile.mkdtemp(prefix="scohort-confirm-"))
     try:
-        fault = confirm(place / "scohort", options.targets, options.release)
+        problem = confirm(place / "scohort", options.targets, options.release)
     except KeyboardInterrupt:
-        fault = "stopped"
-    if fault or options.keep:
+        problem = "stopped"
+    if problem or options.keep:
         print(f"confirm: the folder stays: {place}", flush=True)
     else:
         shutil.rmtree(place)
-    if fault:
-        sys.exit(f"error: not confirmed: {fault}")
+    if problem:
+        sys.exit(f"error: not confirmed: {problem}")
     print("confirm: a fresh clone in a fresh environment runs and verifies")
 
 

@@ -8,7 +8,7 @@ addition   a file, column, key or value is new                     the next mino
 wording    descriptions and bounds                                 another version
 
 The major number is that of the contract (`contract: v1` is 1.x.y), and no version goes back. Where a file
-comes from (`source`) is no part of the contract.
+comes from (`source`) is not part of the contract.
 """
 
 import argparse
@@ -82,11 +82,11 @@ def compare(old: dict, new: dict) -> list[tuple[str, str]]:
 def parse(version: str) -> tuple[int, ...]:
     """The three numbers of a version; SystemExit when it has not three."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version.strip()):
-        sys.exit(f"error: {VERSION}: {version.strip()!r} is no version; write it like 1.0.0")
+        sys.exit(f"error: {VERSION}: {version.strip()!r} is not a version; write it like 1.0.0")
     return tuple(int(part) for part in version.strip().split("."))
 
 
-def faults(changes: list[tuple[str, str]], old: tuple[int, ...], new: tuple[int, ...]) -> list[str]:
+def check_version(changes: list[tuple[str, str]], old: tuple[int, ...], new: tuple[int, ...]) -> list[str]:
     """Why a version does not say what has changed; nothing if it does."""
     if new < old:
         return [f"{VERSION} goes back from {show(old)} to {show(new)}"]
@@ -119,9 +119,11 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     if before is None:
         return [f"{shared[:12]} has no contract: nothing to compare"], wrong
     changes = compare(yaml.safe_load(before), contract)
-    told = git(root, "show", f"{shared}:{VERSION}") or sys.exit(f"error: {base} has no {VERSION}")
+    old_version = git(root, "show", f"{shared}:{VERSION}") or sys.exit(f"error: {base} has no {VERSION}")
     lines = [f"{kind}: {text}" for kind, text in sorted(changes, key=lambda change: PARTS[change[0]])]
-    return lines or ["the contract has not changed"], wrong + faults(changes, parse(told), version)
+    return lines or ["the contract has not changed"], wrong + check_version(
+        changes, parse(old_version), version
+    )
 
 
 if __name__ == "__main__":

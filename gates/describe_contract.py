@@ -11,7 +11,7 @@ INTRODUCTION = """# The contract of results/publish/{contract}
 Made from `workflow/schemas/publish.yaml` by `make contract`; edit the descriptions there.
 
 `results/publish/{contract}` is what others may rely on; everything else below `results/` may change at any
-time. It is a link to `results/publish/releases/<id>`, where id is a digest of the release's content.
+time. It is a link to `results/publish/releases/<id>`, where id is a digest of the content of the release.
 `release.json` beside it names the release that the last run made; after `make rollback` the link leads to
 another one.
 
@@ -44,8 +44,8 @@ Formats: TSV is UTF-8 with a header, tabs, no quotes needed, empty where a value
 parquet and h5ad have missing values of their own; JSON is UTF-8. `{{contrast}}` is a name of the config,
 `{{resolution}}` a number of it. Type `text?`: may be missing.
 
-`manifest.json`: contract, workflow_version, release, volatile (files whose size and digest are not part of
-the id), and files: path, schema (the headings below), bytes, sha256, rows (null where there are none).
+`manifest.json`: contract, workflow_version, release, volatile (files without size and digest in the
+id), and files: path, schema (the headings below), bytes, sha256, rows (null where there are none).
 
 ## Files
 """

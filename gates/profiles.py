@@ -68,7 +68,7 @@ def audit(folder: Path, arguments: list[str]) -> dict:
         name: (folder / name / "config.yaml").read_text(encoding="utf-8") for name in [*bases, *OVERLAYS]
     }
     settings = {name: yaml.safe_load(text) for name, text in texts.items()}
-    problems = [problem for name in settings for problem in faults(name, settings[name], texts[name])]
+    problems = [problem for name in settings for problem in check_profile(name, settings[name], texts[name])]
     routes = {name: [folder / name] for name in bases}
     routes |= {name: [folder / base, folder / name] for name, base in OVERLAYS.items()}
     with ThreadPoolExecutor(2) as pool:  # each plan is a process of its own
@@ -83,11 +83,11 @@ def audit(folder: Path, arguments: list[str]) -> dict:
     }
 
 
-def faults(name: str, settings: dict, text: str) -> Iterator[str]:
+def check_profile(name: str, settings: dict, text: str) -> Iterator[str]:
     """What is wrong with one profile by itself."""
     allowed = STAGING if name in OVERLAYS else SHARED | MACHINE | SLURM
     for key in sorted(settings.keys() - allowed):
-        yield f"{name}: {key} is no policy; a profile may hold {', '.join(sorted(allowed))}"
+        yield f"{name}: {key} is not a policy; a profile may hold {', '.join(sorted(allowed))}"
     for key in sorted(set(settings.get("default-resources", {})) - RESOURCES):
         yield f"{name}: default-resources.{key} is not one of {', '.join(sorted(RESOURCES))}"
     if name not in OVERLAYS:
@@ -127,7 +127,7 @@ def planned(route: list[Path], arguments: list[str]) -> dict | str:
 
 
 def differences(plans: dict[str, dict]) -> Iterator[str]:
-    """One line per profile whose jobs are not those of the first one, with the first job that differs."""
+    """One line per profile with other jobs than the first one, with the first job that differs."""
     if not plans:
         return
     first, *others = plans
@@ -181,7 +181,7 @@ def build(workflow) -> dict:
 def beyond_checkpoint(workflow) -> list[str]:
     """The first output of every rule, of which no plan shows those that wait for the checkpoint.
 
-    But for those that are kept out of staging: a path given as a target is staged, and no rule makes it then.
+    Outputs that are not staged are left out: a path given as a target is staged, and no rule makes it then.
     """
     config = workflow.globals["config"]
     values = {"part": [FIRST], "contrast": [contrast["name"] for contrast in config["contrasts"]]}

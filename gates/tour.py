@@ -147,7 +147,7 @@ def main() -> None:
         return
     if options.out.exists():
         if not (options.out / LISTING).is_file():
-            print(f"error: {options.out} is no bundle; move it away or set --out", file=sys.stderr)
+            print(f"error: {options.out} is not a bundle; move it away or set --out", file=sys.stderr)
             sys.exit(2)
         shutil.rmtree(options.out)
     asker = Asker(options.profile, options.configfile, options.target)

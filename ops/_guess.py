@@ -1,7 +1,7 @@
-"""What the columns of a cohort's cells are likely to be: proposals for a config, each with its reason.
+"""Guess the roles of the columns of a cohort, as proposals for a config, each with its reason.
 
-A column is chosen by its name first (CELLxGENE's names, then common ones, then words within a name) and only
-if its values fit the role. Nothing is dropped without a word: a `Guess` says why, also where it is null.
+A column is chosen by its name (names of CELLxGENE, then common names, then words within a name) if its values
+fit the role. A `Guess` has a reason, also if its value is null.
 """
 
 import keyword
@@ -108,46 +108,48 @@ class Guess(NamedTuple):
     other: tuple[str, ...] = ()
 
 
-def plain(name: object) -> str:
+def normalise_name(name: object) -> str:
     """A name in small letters, digits and single underscores."""
     return re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
 
 
-def values(column: pd.Series) -> int:
+def count_values(column: pd.Series) -> int:
     """Distinct labels that a cell has."""
     return column.nunique()
 
 
-def constant(column: pd.Series, within: pd.Series) -> bool:
+def is_constant(column: pd.Series, within: pd.Series) -> bool:
     """Whether every value of `within` has one value of the column, missing ones aside."""
     pairs = pd.DataFrame({"of": within.cat.codes, "value": column.cat.codes}).drop_duplicates()
     return not pairs[(pairs["of"] >= 0) & (pairs["value"] >= 0)]["of"].duplicated().any()
 
 
-def fits(role: str, column: pd.Series) -> str:
+def explain_misfit(role: str, column: pd.Series) -> str:
     """Why a column cannot have a role; empty when it can."""
-    number = values(column)
+    number = count_values(column)
     if number < 2:
         return "no value" if number == 0 else "one value only"
     if role in MOST and number > MOST[role]:
         return f"{number:,} values"
-    if role == "age" and not kind_of_number(column):
+    if role == "age" and not detect_number_type(column):
         return "no numbers"
     if role in ("donor", "cell_type", "pool") and number > max(len(column) / 3, 2):
         return "nearly as many values as cells"
     return ""
 
 
-def find(role: str, table: Table) -> Guess:
+def find_column(role: str, table: Table) -> Guess:
     """The column that has a role: by its full name, else by a word in it; ontology ids never."""
     setting = f"load.{role}" if role in ("donor", "cell_type", "pool") else f"load.covariates ({role})"
-    usual = [name for known in NAMES[role] for name in table if plain(name) == known]
+    usual = [name for known in NAMES[role] for name in table if normalise_name(name) == known]
     worded = [
         name
         for name in table
-        if name not in usual and re.search(WORDS[role], plain(name)) and "ontology" not in plain(name)
+        if name not in usual
+        and re.search(WORDS[role], normalise_name(name))
+        and "ontology" not in normalise_name(name)
     ]
-    reasons = {name: fits(role, table[name]) for name in [*usual, *worded]}
+    reasons = {name: explain_misfit(role, table[name]) for name in [*usual, *worded]}
     fitting = [name for name, reason in reasons.items() if not reason]
     unfit = ", ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
     passed_over = f"; not {unfit}" if unfit else ""
@@ -155,57 +157,59 @@ def find(role: str, table: Table) -> Guess:
         return Guess(setting, None, f"no column is named like that{passed_over}")
     best = fitting[0]
     how = "its usual name" if best in usual else "a word in its name"
-    why = f"{how}; {values(table[best]):,} values{passed_over}"
+    why = f"{how}; {count_values(table[best]):,} values{passed_over}"
     return Guess(setting, best, why, tuple(fitting[1:]))
 
 
-def kind_of_number(column: pd.Series) -> str:
+def detect_number_type(column: pd.Series) -> str:
     """`numeric` or `stage` when most labels are one, else empty."""
     share = {kind: numbers(column, kind)[column.notna()].notna().mean() for kind in ("stage", "numeric")}
     best = max(share, key=share.get)
     return best if share[best] >= 0.5 else ""
 
 
-def covariate_name(column: str, taken: set[str]) -> str:
-    """A name that can stand in a formula and is not another column's."""
-    name = plain(column)
+def name_covariate(column: str, taken: set[str]) -> str:
+    """A name that is valid in a formula and not the name of another column."""
+    name = normalise_name(column)
     name = name if name[:1].isalpha() else f"x_{name}"
     while name in {*RESERVED_COLUMNS, *taken} or keyword.iskeyword(name):
         name += "_value"
     return name
 
 
-def covariate(role: str, column: str, table: Table, taken: set[str]) -> dict:
+def describe_covariate(role: str, column: str, table: Table, taken: set[str]) -> dict:
     """An entry of load.covariates."""
-    name = role if role in ("age", "sex") else covariate_name(column, taken)
-    return {"name": name, "column": column, "type": type_of(role, table[column])}
+    name = role if role in ("age", "sex") else name_covariate(column, taken)
+    return {"name": name, "column": column, "type": choose_type(role, table[column])}
 
 
-def type_of(role: str, column: pd.Series) -> str:
+def choose_type(role: str, column: pd.Series) -> str:
     """Type of a covariate: sex and condition are categories also where they are coded as numbers."""
     if role in ("sex", "condition"):
         return "categorical"
-    return kind_of_number(column) or "categorical"
+    return detect_number_type(column) or "categorical"
 
 
-def unit_of_replication(
+def choose_sample_column(
     donor: str, covariates: list[dict], table: Table
 ) -> tuple[Guess, list[Guess], list[dict]]:
     """The sample column, what was left out for it, and the covariates that have one value per sample."""
-    varying = [each for each in covariates if not constant(table[each["column"]], table[donor])]
+    varying = [each for each in covariates if not is_constant(table[each["column"]], table[donor])]
     if not varying:
         return Guess("load.sample", donor, "each donor has one value of every covariate"), [], covariates
     within = [
         name
-        for name in sorted(table, key=lambda name: ("sample" not in plain(name), plain(name)))
+        for name in sorted(
+            table, key=lambda name: ("sample" not in normalise_name(name), normalise_name(name))
+        )
         if name != donor
-        and values(table[donor]) < values(table[name]) <= len(table[name]) / 3
-        and constant(table[donor], table[name])
-        and all(constant(table[each["column"]], table[name]) for each in covariates)
+        and count_values(table[donor]) < count_values(table[name]) <= len(table[name]) / 3
+        and is_constant(table[donor], table[name])
+        and all(is_constant(table[each["column"]], table[name]) for each in covariates)
     ]
     what = ", ".join(each["name"] for each in varying)
     if within:
-        why = f"{what} differs within donors; its {values(table[within[0]]):,} values tell them apart"
+        why = f"{what} differs within donors; its {count_values(table[within[0]]):,} values tell them apart"
         return Guess("load.sample", within[0], why, tuple(within[1:])), [], covariates
     left = [
         Guess(
@@ -220,11 +224,11 @@ def unit_of_replication(
     return Guess("load.sample", donor, "no column tells samples of a donor apart"), left, kept
 
 
-def unusable(columns: list[str], table: Table) -> list[dict]:
+def find_missing_labels(columns: list[str], table: Table) -> list[dict]:
     """Labels of donor and cell type that say that there is none, for load.exclude."""
     found = []
     for name in dict.fromkeys(columns):
-        odd = [label for label in table[name].cat.categories if plain(label) in NO_LABEL]
+        odd = [label for label in table[name].cat.categories if normalise_name(label) in NO_LABEL]
         odd = [label for label in odd if (table[name] == label).any()]
         if odd:
             found.append({"column": name, "values": odd})
@@ -233,23 +237,23 @@ def unusable(columns: list[str], table: Table) -> list[dict]:
 
 def judge_pool(guess: Guess, sample: str, table: Table) -> Guess:
     """A pool that holds one sample each says nothing that the sample does not."""
-    if guess.value is None or not constant(table[sample], table[guess.value]):
+    if guess.value is None or not is_constant(table[sample], table[guess.value]):
         return guess
     return Guess(guess.setting, None, f"each {guess.value} holds one sample: no batch beside the sample")
 
 
-def reference_of(column: pd.Series) -> tuple[str, str, str]:
+def choose_reference(column: pd.Series) -> tuple[str, str, str]:
     """Level, reference and why, of a category with two values."""
     first, second = sorted(column.cat.categories[np.unique(column.cat.codes[column.notna()])])
     order = {name: number for number, name in enumerate(REFERENCES)}
-    ranks = [order.get(plain(label), len(order)) for label in (first, second)]
+    ranks = [order.get(normalise_name(label), len(order)) for label in (first, second)]
     if ranks[0] == ranks[1]:
         return second, first, f"neither name says which is the control: {first!r} comes first"
     chosen = (second, first) if ranks[0] < ranks[1] else (first, second)
     return *chosen, f"{chosen[1]!r} is a control by its name"
 
 
-def contrast(
+def propose_contrast(
     covariates: list[dict], paired: list[str], table: Table, wanted: str | None = None
 ) -> tuple[dict | None, str]:
     """What to test: a condition of two levels, else age, else sex; with the other covariates in the design.
@@ -259,7 +263,7 @@ def contrast(
     """
     kinds = {each["name"]: each for each in covariates}
     two = [name for name, each in kinds.items() if each["type"] == "categorical"]
-    two = [name for name in two if values(table[kinds[name]["column"]]) == 2]
+    two = [name for name in two if count_values(table[kinds[name]["column"]]) == 2]
     order = [*paired, *(name for name in two if name not in ("sex", *paired))]
     order += [name for name, each in kinds.items() if each["type"] != "categorical"]
     order += [name for name in two if name == "sex"]
@@ -267,7 +271,7 @@ def contrast(
     if wanted is not None and wanted not in order:
         return (
             None,
-            f"{wanted} has {values(table[kinds[wanted]['column']])} levels: compare two, see docs/extend.md",
+            f"{wanted} has {count_values(table[kinds[wanted]['column']])} levels, not 2: see docs/extend.md",
         )
     if not order:
         return None, "no covariate to test: name one with --covariate NAME=COLUMN:TYPE"
@@ -276,22 +280,22 @@ def contrast(
     entry = {"name": test, "design": "~ " + " + ".join([test, *others]), "test": test}
     if kinds[test]["type"] != "categorical":
         return entry | {"unit": 10 if test == "age" else 1}, f"{test} is a number"
-    level, reference, why = reference_of(table[kinds[test]["column"]])
+    level, reference, why = choose_reference(table[kinds[test]["column"]])
     return entry | {"level": level, "reference": reference}, why
 
 
-def coefficients(entry: dict, load: dict, table: Table) -> int:
+def count_coefficients(entry: dict, load: dict, table: Table) -> int:
     """Coefficients of a design: one, one per number, and one per level of a category but the first."""
     kinds = {each["name"]: each for each in load["covariates"]}
     number = 1
     for name in entry["design"].removeprefix("~ ").split(" + "):
         column = load["donor"] if name == "donor" else kinds[name]["column"]
         category = name == "donor" or kinds[name]["type"] == "categorical"
-        number += values(table[column]) - 1 if category else 1
+        number += count_values(table[column]) - 1 if category else 1
     return number
 
 
-def strata(covariates: list[dict], table: Table) -> list[dict]:
+def propose_strata(covariates: list[dict], table: Table) -> list[dict]:
     """Where losses are counted: cell types, categories, and quarters of a number."""
     found: list[dict] = [{"column": "cell_type"}]
     for each in covariates:

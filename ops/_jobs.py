@@ -28,7 +28,7 @@ def collect(results: Path) -> pd.DataFrame:
     for path in sorted((results / "benchmarks").rglob("*.perf.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         log = results / "logs" / path.relative_to(results / "benchmarks")
-        imports = import_seconds(log.with_name(path.name.replace(".perf.json", ".log")))
+        imports = read_import_seconds(log.with_name(path.name.replace(".perf.json", ".log")))
         imports = imports or record.get("imports_s", 0.0)
         start = pd.Timestamp(record["start_time"]).timestamp() - record["startup_s"]
         wall = record["startup_s"] + record["wall_time_s"]
@@ -61,7 +61,7 @@ def collect(results: Path) -> pd.DataFrame:
     return jobs.assign(start=jobs["start"] - origin, end=jobs["end"] - origin)
 
 
-def import_seconds(log: Path) -> float:
+def read_import_seconds(log: Path) -> float:
     """Seconds that imports within a job's main took, by its log; 0 when they were not recorded."""
     return (
         sum(map(int, IMPORT.findall(log.read_text(errors="replace", encoding="utf-8")))) / 1e6
@@ -70,7 +70,7 @@ def import_seconds(log: Path) -> float:
     )
 
 
-def per_rule(jobs: pd.DataFrame) -> pd.DataFrame:
+def sum_by_rule(jobs: pd.DataFrame) -> pd.DataFrame:
     """One row per rule, the most expensive first: sums over its jobs, memory of its largest job.
 
     share: of the core seconds (wall x threads) of all jobs; startup_share: of the rule's wall.
@@ -98,31 +98,31 @@ def per_rule(jobs: pd.DataFrame) -> pd.DataFrame:
     return rules.drop(columns=["startup_s", "core_s"])
 
 
-def totals(jobs: pd.DataFrame, wall_s: float, cpu_s: float, cores: int) -> dict:
+def sum_run(jobs: pd.DataFrame, wall_s: float, cpu_s: float, cores: int) -> dict:
     """Figures of a whole run.
 
     wall_s, cpu_s: of the Snakemake process and all jobs. idle_share: of the cores' time; no_job_s: when no
     job ran, so planning, hand-over and waiting; concurrent_mb: largest sum of the peaks of jobs that overlap,
     an upper bound of what the jobs held together.
     """
-    rules = per_rule(jobs)
+    rules = sum_by_rule(jobs)
     return {
         "jobs": len(jobs),
         "wall_s": wall_s,
         "job_wall_s": round(jobs["wall_s"].sum(), 1),
         "cpu_s": cpu_s,
         "idle_share": round(1 - cpu_s / (cores * wall_s), 3),
-        "no_job_s": round(wall_s - covered(jobs), 1),
+        "no_job_s": round(wall_s - measure_covered(jobs), 1),
         "startup_share": round(jobs["startup_s"].sum() / jobs["wall_s"].sum(), 3),
         "peak_job_mb": jobs["peak_mb"].max(),
-        "concurrent_mb": round(concurrent(jobs), 1),
+        "concurrent_mb": round(measure_concurrent(jobs), 1),
         "over": int(rules["over"].sum()),
         "dominating_rule": rules["rule"][0],
         "dominating_share": round(rules["share"][0], 3),
     }
 
 
-def covered(jobs: pd.DataFrame) -> float:
+def measure_covered(jobs: pd.DataFrame) -> float:
     """Seconds in which at least one job ran."""
     total, until = 0.0, float("-inf")
     for start, end in jobs.sort_values("start")[["start", "end"]].itertuples(index=False):
@@ -131,13 +131,13 @@ def covered(jobs: pd.DataFrame) -> float:
     return total
 
 
-def concurrent(jobs: pd.DataFrame) -> float:
+def measure_concurrent(jobs: pd.DataFrame) -> float:
     """Largest sum of peak_mb over jobs that ran at one time."""
     starts = jobs["start"].to_numpy()
     return max(jobs["peak_mb"][(jobs["start"] <= start) & (jobs["end"] > start)].sum() for start in starts)
 
 
-def text(table: pd.DataFrame) -> str:
+def format_table(table: pd.DataFrame) -> str:
     """A table for the terminal: thousands grouped, shares as percent, empty for missing."""
 
     def shown(column, value):

@@ -1,4 +1,4 @@
-"""The packages of this environment against those of requirements.lock."""
+"""Compare the packages of this environment with requirements.lock."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -7,31 +7,31 @@ from pathlib import Path
 LOCK = Path(__file__).parent.parent / "requirements.lock"
 
 
-def pins() -> dict[str, str]:
+def read_pins() -> dict[str, str]:
     """Version of each locked package."""
     return dict(re.findall(r"^([a-zA-Z0-9_.-]+)==([^ ;\\]+)", LOCK.read_text(encoding="utf-8"), re.M))
 
 
-def drifted() -> dict[str, str]:
-    """Packages of another version than the lock's: name -> what is there, and what is locked."""
-    found = {}
-    for package, pinned in pins().items():
+def find_drifted() -> dict[str, str]:
+    """Packages with another version than in the lock: name -> installed and locked version."""
+    versions = {}
+    for package, pinned in read_pins().items():
         try:
-            has = version(package)
+            installed = version(package)
         except PackageNotFoundError:
-            continue  # the lock is for every platform: one that this one does not need may be missing
-        if has != pinned:
-            found[package] = f"{has}, locked {pinned}"
-    return found
+            continue  # the lock is for all platforms, so a package can be missing on this one
+        if installed != pinned:
+            versions[package] = f"{installed}, locked {pinned}"
+    return versions
 
 
-def missing(packages: list[str]) -> list[str]:
-    """Those of the packages that are not there."""
+def find_missing(packages: list[str]) -> list[str]:
+    """The packages that are not installed."""
 
-    def there(package):
+    def is_installed(package):
         try:
             return bool(version(package))
         except PackageNotFoundError:
             return False
 
-    return [package for package in packages if not there(package)]
+    return [package for package in packages if not is_installed(package)]

@@ -1,4 +1,4 @@
-"""What an h5ad says of its cells and genes without its matrix being read, and how that is shown."""
+"""Read the columns of cells and genes of an h5ad without its matrix, and print them."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ LOOKED_AT = 1000  # cells whose counts are read to choose limits
 
 
 class Cohort:
-    """What an h5ad says without its matrix being read: columns, genes, place and size of the counts."""
+    """Columns, genes, and place and size of the counts of an h5ad; the matrix is not read."""
 
     def __init__(self, path: Path, counts: str):
         with opener(path)() as file:
             if "obs" not in file or hasattr(file["obs"], "shape"):
                 raise InputError(
-                    f"{path}: no h5ad of anndata 0.7 or later; a 10x file brings no donors and cell types: "
+                    f"{path}: is not an h5ad of anndata 0.7 or later; a 10x file has no donors: "
                     "list it in a sheet, a .tsv with the columns path, donor_id, ... (docs/faq.md)"
                 )
             names, columns, read = read_labels(file["obs"])

@@ -1,4 +1,4 @@
-"""Where a run's time went: planning, queueing, start-up, I/O, computing, idle; per rule and in total.
+"""Print how a run spent its time: planning, queueing, start-up, I/O, computing, idle; by rule and in total.
 
     python ops/cost.py [--results results] [--logs .snakemake/log] [--cores N]
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from _jobs import collect, text
+from _jobs import collect, format_table
 
 LOG_RESOLUTION_S = 1.0  # Snakemake's log has whole seconds, so a shorter queueing cannot be told
 CLASSES = ["planning", "queueing", "startup", "io", "computing", "idle"]
@@ -43,7 +43,7 @@ ADVICE = {
 
 
 def read_log(path: Path) -> dict:
-    """What one log of Snakemake tells: start (epoch s), cores (None where there are none), handed.
+    """Content of a log of Snakemake: start (epoch s), cores (None where there are none), handed.
 
     handed: {(rule, wildcards): epoch s} of the last hand-over of each job.
     """
@@ -59,8 +59,8 @@ def read_log(path: Path) -> dict:
     return {"start": start, "cores": int(cores.group(1)) if cores else None, "handed": handed}
 
 
-def last_run(logs: Path, origin: float) -> dict:
-    """What the newest log with jobs in it tells; without any log, only when the first job began."""
+def read_last_run(logs: Path, origin: float) -> dict:
+    """Content of the newest log with jobs; without a log, the start of the first job."""
     for path in sorted(logs.glob("*.snakemake.log"), reverse=True):
         run = read_log(path)
         if run["handed"]:
@@ -68,7 +68,7 @@ def last_run(logs: Path, origin: float) -> dict:
     return {"start": origin, "cores": None, "handed": {}}
 
 
-def split(jobs: pd.DataFrame, handed: dict) -> pd.DataFrame:
+def split_core_seconds(jobs: pd.DataFrame, handed: dict) -> pd.DataFrame:
     """The jobs with their core seconds of queueing, startup, io, computing and idle."""
     jobs = jobs.copy()
     asked = [handed.get(key) for key in zip(jobs["rule"], jobs["wildcards"], strict=True)]
@@ -86,9 +86,9 @@ def split(jobs: pd.DataFrame, handed: dict) -> pd.DataFrame:
     return jobs
 
 
-def report(jobs: pd.DataFrame, run: dict, cores: int | None) -> dict:
+def make_report(jobs: pd.DataFrame, run: dict, cores: int | None) -> dict:
     """The whole report as JSON can hold it; jobs: of one run, of `collect` and with `began` (epoch s)."""
-    jobs = split(jobs, run["handed"])
+    jobs = split_core_seconds(jobs, run["handed"])
     cores = cores or run["cores"]
     end = (jobs["began"] + jobs["wall_s"]).max()
     first = min([*run["handed"].values(), jobs["began"].min()])
@@ -97,8 +97,8 @@ def report(jobs: pd.DataFrame, run: dict, cores: int | None) -> dict:
     if cores:
         total["idle"] += max(0.0, cores * (end - start) - sum(total.values()))
     total = {name: round(float(total[name]), 1) for name in CLASSES}
-    rules = per_rule(jobs)
-    verdict, evidence = dominant(total, jobs, rules, end - start)
+    rules = sum_by_rule(jobs)
+    verdict, evidence = find_dominant(total, jobs, rules, end - start)
     return {
         "jobs": len(jobs),
         "failed": int((jobs["status"] != "ok").sum()),
@@ -111,13 +111,13 @@ def report(jobs: pd.DataFrame, run: dict, cores: int | None) -> dict:
         "evidence": evidence,
         "advice": ADVICE[verdict],
         "startup_on_core": round(float(jobs["overhead_cpu_s"].sum() / max(jobs["startup_s"].sum(), 1e-9)), 2),
-        "tiny": tiny(rules),
-        "requests": requests(jobs),
+        "tiny": find_tiny(rules),
+        "requests": judge_requests(jobs),
         "rules": rules.round(2).to_dict("records"),
     }
 
 
-def per_rule(jobs: pd.DataFrame) -> pd.DataFrame:
+def sum_by_rule(jobs: pd.DataFrame) -> pd.DataFrame:
     """One row per rule, the most expensive first: jobs, core seconds by class, median work and start-up."""
     groups = jobs.groupby("rule")
     rules = groups[CLASSES[1:]].sum()
@@ -128,7 +128,7 @@ def per_rule(jobs: pd.DataFrame) -> pd.DataFrame:
     return rules.loc[order].reset_index()
 
 
-def dominant(total: dict, jobs: pd.DataFrame, rules: pd.DataFrame, duration: float) -> tuple[str, str]:
+def find_dominant(total: dict, jobs: pd.DataFrame, rules: pd.DataFrame, duration: float) -> tuple[str, str]:
     """The largest class and a sentence that proves it.
 
     Idle cores are the verdict only when they outweigh every other class twice: while one long job runs, the
@@ -154,8 +154,8 @@ def dominant(total: dict, jobs: pd.DataFrame, rules: pd.DataFrame, duration: flo
     return verdict, f"{said}; {of_rule:.0%} of it in the {row['jobs']:,} jobs of {row['rule']} ({middle})"
 
 
-def tiny(rules: pd.DataFrame) -> list[dict]:
-    """Rules whose jobs take less time than what it takes to start them, with the advice."""
+def find_tiny(rules: pd.DataFrame) -> list[dict]:
+    """Rules with jobs that need less time than their start-up."""
     short = rules[rules["work_s"] < rules["startup_s"]]
     return [
         {
@@ -168,7 +168,7 @@ def tiny(rules: pd.DataFrame) -> list[dict]:
     ]
 
 
-def requests(jobs: pd.DataFrame) -> list[dict]:
+def judge_requests(jobs: pd.DataFrame) -> list[dict]:
     """Rules that asked for far less or more than they used (over 90 % or under 20 % used), with a proposal.
 
     A failed job counts with what it used. A request at or below the least proposed is never too large.
@@ -190,7 +190,7 @@ def requests(jobs: pd.DataFrame) -> list[dict]:
     return found
 
 
-def printed(facts: dict) -> str:
+def format_report(facts: dict) -> str:
     """The report for the terminal: table, verdict, and what deserves attention."""
     rules = pd.DataFrame(facts["rules"])[["rule", "jobs", *CLASSES[1:], "peak_mb"]]
     total = {"rule": "all", "jobs": facts["jobs"], **{name: facts["seconds"][name] for name in CLASSES[1:]}}
@@ -200,7 +200,7 @@ def printed(facts: dict) -> str:
         f"{facts['cores'] or 'unknown'} cores: {facts['core_hours']} core h, {facts['gb_hours']} GB h",
         f"core seconds, besides {facts['seconds']['planning']:,.0f} of planning:",
         "",
-        text(table.round(1)),
+        format_table(table.round(1)),
         "",
         f"dominant: {facts['dominant']}: {facts['evidence']}",
         f"what helps: {facts['advice']}",
@@ -223,10 +223,10 @@ def printed(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def jobs_of(results: Path, logs: Path) -> tuple[pd.DataFrame, dict]:
-    """The jobs of the last run (those that began after it did), and what its log tells.
+def read_jobs(results: Path, logs: Path) -> tuple[pd.DataFrame, dict]:
+    """The jobs that started in the last run, and the content of its log.
 
-    Jobs of earlier runs, whose results were kept, are left out; all count when the last run had none.
+    Jobs of earlier runs are left out, unless the last run had no job.
     """
     jobs = collect(results)
     records = [
@@ -234,7 +234,7 @@ def jobs_of(results: Path, logs: Path) -> tuple[pd.DataFrame, dict]:
     ]
     origin = min(datetime.fromisoformat(r["start_time"]).timestamp() - r["startup_s"] for r in records)
     jobs["began"] = origin + jobs["start"]
-    run = last_run(logs, origin)
+    run = read_last_run(logs, origin)
     of_run = jobs[jobs["began"] >= (run["start"] or origin) - 1]
     return (of_run, run) if len(of_run) else (jobs, {"start": origin, "cores": None, "handed": {}})
 
@@ -247,14 +247,14 @@ def main():
     parser.add_argument("--cores", type=int, help="of the run; Snakemake's log tells, but not on a cluster")
     options = parser.parse_args()
     try:
-        jobs, run = jobs_of(options.results, options.logs)
+        jobs, run = read_jobs(options.results, options.logs)
     except FileNotFoundError as error:
         sys.exit(f"error: {error}")
-    facts = report(jobs, run, options.cores)
+    facts = make_report(jobs, run, options.cores)
     target = options.results / "run" / "cost.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    print(printed(facts))
+    print(format_report(facts))
     print(f"\nwritten to {target}")
 
 

@@ -1,9 +1,9 @@
-"""Is everything there that a run needs? Environment, plugins, config, cohort, memory, disk, scratch, locks.
+"""Check everything that a run needs: environment, plugins, config, cohort, memory, disk, scratch, locks.
 
     python ops/doctor.py [--configfile my.yaml] [--profile profiles/local] [--scratch DIR]
 
-Prints one line per check: ok, warning or FAULT, what was found and, unless ok, what to do. Ends with status 1
-when there is a fault. Nothing is changed; the probes of folders that are written are removed again.
+Prints one line per check: ok, warning or FAULT, the result and, unless ok, what to do. Exit status 1 if there
+is a FAULT. Nothing is changed; files that test write permission are removed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import psutil
 import yaml
 from snakemake.utils import update_config
 
-from _locked import drifted, missing, pins
+from _locked import find_drifted, find_missing, read_pins
 from _root import ROOT
 from cohort import list_files
 from job import InputError
@@ -41,7 +41,7 @@ LEAST_RESULTS_MB = 500
 
 
 class Finding(NamedTuple):
-    """The outcome of one check; level is ok, warning or FAULT, remedy empty when ok."""
+    """The result of one check; level is ok, warning or FAULT, remedy is empty if ok."""
 
     check: str
     level: str
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is to be run, and where."""
+    """The run to check."""
 
     folder: Path  # working directory of the run
     config: dict
@@ -60,25 +60,27 @@ class Options(NamedTuple):
     scratch: str
 
 
-def environment(options: Options) -> Iterator[Finding]:
+def check_environment(options: Options) -> Iterator[Finding]:
     """Installed packages are those of the lock."""
-    found = [f"{name} {what}" for name, what in drifted().items()]
-    found += [f"{name} missing" for name in missing(needed_packages())]
+    found = [f"{name} {what}" for name, what in find_drifted().items()]
+    found += [f"{name} missing" for name in find_missing(list_needed_packages())]
     if found:
         yield Finding("environment", "FAULT", f"not as locked: {', '.join(found)}", "run `make env`")
     else:
-        yield Finding("environment", "ok", f"Python {sys.version.split()[0]}, {len(pins())} locked packages")
+        yield Finding(
+            "environment", "ok", f"Python {sys.version.split()[0]}, {len(read_pins())} locked packages"
+        )
 
 
-def needed_packages() -> list[str]:
+def list_needed_packages() -> list[str]:
     """Packages that pyproject.toml names."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = text.split("dependencies = [")[1].split("\n]")[0]
     return re.findall(r'^ *"([a-zA-Z0-9-]+)', block, flags=re.MULTILINE)
 
 
-def plugins(options: Options) -> Iterator[Finding]:
-    """Plugins that the profile names can be imported, and the commands that they call are there."""
+def check_plugins(options: Options) -> Iterator[Finding]:
+    """The plugins of the profile can be imported, and their commands are on the PATH."""
     wanted = {"executor": options.profile.get("executor"), "storage": None}
     wanted["storage"] = options.profile.get("default-storage-provider")
     for kind, name in wanted.items():
@@ -92,12 +94,12 @@ def plugins(options: Options) -> Iterator[Finding]:
     if options.profile.get("executor") == "slurm":
         missing = [command for command in ("sbatch", "squeue", "scancel") if not shutil.which(command)]
         if missing:
-            told = f"{', '.join(missing)} not on PATH"
-            yield Finding("plugins", "FAULT", told, "log in to a submit node, or load the SLURM module")
+            text = f"{', '.join(missing)} not on PATH"
+            yield Finding("plugins", "FAULT", text, "log in to a submit node, or load the SLURM module")
 
 
-def profile(options: Options) -> Iterator[Finding]:
-    """The profile says how, never what, and nothing that damages provenance."""
+def check_profile(options: Options) -> Iterator[Finding]:
+    """The profile has no settings that change results or damage provenance."""
     bad = [key for key in FORBIDDEN if key in options.profile]
     for key in bad:
         yield Finding("profile", "FAULT", f"{options.profile_path} sets {key}: {FORBIDDEN[key]}", "remove it")
@@ -105,7 +107,7 @@ def profile(options: Options) -> Iterator[Finding]:
         yield Finding("profile", "ok", options.profile_path)
 
 
-def configuration(options: Options) -> Iterator[Finding]:
+def check_config(options: Options) -> Iterator[Finding]:
     """The config is one that a run accepts: schema, names, contrasts, files."""
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text(encoding="utf-8"))
     with contextlib.chdir(options.folder):  # paths in a config are seen from where a run is started
@@ -116,7 +118,7 @@ def configuration(options: Options) -> Iterator[Finding]:
         yield Finding("config", "ok", ", ".join(["config/config.yaml", *options.configfiles]))
 
 
-def cohort(options: Options) -> Iterator[Finding]:
+def check_cohort(options: Options) -> Iterator[Finding]:
     """Labels, genes and the place of the counts fit the settings of `load`; counts are not read in full."""
     settings, path = options.config["load"], options.config["cohort"]["path"]
     if not path:
@@ -145,8 +147,8 @@ def cohort(options: Options) -> Iterator[Finding]:
         yield Finding("cohort", "ok", f"{what}; counts from {found.sources[0].place}")
 
 
-def cohort_mb(options: Options) -> float:
-    """MB of the cohort: of the files, of the download, or of the demo."""
+def measure_cohort(options: Options) -> float:
+    """Size of the cohort in MB: of the files, the download or the demo."""
     setting = options.config["cohort"]
     if setting["path"]:
         try:
@@ -161,30 +163,30 @@ def cohort_mb(options: Options) -> float:
     return demo["donors"] * demo["cells_per_donor"] * demo["genes"] / 1e6  # about a byte per cell and gene
 
 
-def memory(options: Options) -> Iterator[Finding]:
+def check_memory(options: Options) -> Iterator[Finding]:
     """The largest request that workflow/resources.yaml predicts fits this machine."""
     if options.profile.get("executor", "local") != "local":
         yield Finding("memory", "ok", f"each job asks the {options.profile['executor']} executor for its own")
         return
     model = yaml.safe_load((ROOT / "workflow/resources.yaml").read_text(encoding="utf-8"))
-    whole, shards = cohort_mb(options), options.config["load"]["shards"]
+    whole, shards = measure_cohort(options), options.config["load"]["shards"]
     size = {"qc": whole / shards, "doublets": whole / shards, "load": whole}
     size |= {"preprocess": whole, "markers": whole, "pseudobulk": whole}
     need = {
         step: model[step]["mem_mb"] + model[step]["mem_mb_per_input_mb"] * mb for step, mb in size.items()
     }
     step = max(need, key=need.get)
-    has = available_memory()
-    told = f"{step} will ask for {need[step]:,.0f} MB of {has:,.0f}"
+    has = measure_memory()
+    text = f"{step} will ask for {need[step]:,.0f} MB of {has:,.0f}"
     if need[step] > has:
         remedy = "raise load.shards" if step in ("qc", "doublets") else "use a machine or profile with more"
-        yield Finding("memory", "FAULT", told, remedy)
+        yield Finding("memory", "FAULT", text, remedy)
     else:
-        yield Finding("memory", "ok", told)
+        yield Finding("memory", "ok", text)
 
 
-def available_memory() -> float:
-    """MB of the machine, or what its control group allows."""
+def measure_memory() -> float:
+    """Memory of the machine in MB, or the limit of its control group."""
     limits = [psutil.virtual_memory().total]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         if Path(path).exists() and (limit := Path(path).read_text(encoding="utf-8").strip()).isdigit():
@@ -192,23 +194,23 @@ def available_memory() -> float:
     return min(limits) / 2**20
 
 
-def disk(options: Options) -> Iterator[Finding]:
-    """The results fit on their disk, and files can be renamed into place there."""
+def check_disk(options: Options) -> Iterator[Finding]:
+    """The results fit on their disk, and files can be written and renamed there."""
     results = options.folder / options.config.get("pathvars", {}).get("results", "results")
     place = next(folder for folder in (results, *results.parents) if folder.exists())
     free, need = (
         shutil.disk_usage(place).free / 2**20,
-        LEAST_RESULTS_MB + RESULTS_PER_COHORT * cohort_mb(options),
+        LEAST_RESULTS_MB + RESULTS_PER_COHORT * measure_cohort(options),
     )
     if free < need:
-        told = f"{free:,.0f} MB free at {place}, about {need:,.0f} needed"
-        yield Finding("disk", "FAULT", told, "free some, or set pathvars.results to another disk")
+        text = f"{free:,.0f} MB free at {place}, about {need:,.0f} needed"
+        yield Finding("disk", "FAULT", text, "free some, or set pathvars.results to another disk")
     else:
         yield Finding("disk", "ok", f"{free:,.0f} MB free at {place}, about {need:,.0f} needed")
-    yield from writable("results", place, "give yourself write permission, or set pathvars.results")
+    yield from check_writable("results", place, "give yourself write permission, or set pathvars.results")
 
 
-def scratch(options: Options) -> Iterator[Finding]:
+def check_scratch(options: Options) -> Iterator[Finding]:
     """Temporary and staging folders can be written."""
     remedy = "set TMPDIR, or the prefix in the profile, to a folder that you may write"
     prefixes = {"TMPDIR": options.scratch or tempfile.gettempdir()}
@@ -224,11 +226,11 @@ def scratch(options: Options) -> Iterator[Finding]:
         folder = Path(prefix)
         if not options.scratch or key != "TMPDIR":
             folder = next(place for place in (folder, *folder.parents) if place.exists())
-        yield from writable(f"scratch ({key})", folder, remedy)
+        yield from check_writable(f"scratch ({key})", folder, remedy)
 
 
-def writable(check: str, folder: Path, remedy: str) -> Iterator[Finding]:
-    """A file can be written to disk there, and renamed."""
+def check_writable(check: str, folder: Path, remedy: str) -> Iterator[Finding]:
+    """A file can be written to the folder and renamed."""
     probe = folder / f".doctor-{uuid.uuid4().hex[:8]}"
     try:
         with open(probe, "w", encoding="utf-8") as handle:
@@ -245,43 +247,44 @@ def writable(check: str, folder: Path, remedy: str) -> Iterator[Finding]:
         yield Finding(check, "ok", f"{folder} can be written")
 
 
-def locks(options: Options) -> Iterator[Finding]:
-    """No lock of a run that is gone, no partial files."""
-    state, running = options.folder / ".snakemake", running_here(options.folder)
+def check_locks(options: Options) -> Iterator[Finding]:
+    """There is no lock of a finished run, and no partial files."""
+    state, running = options.folder / ".snakemake", find_runs(options.folder)
     if any((state / "locks").glob("*")) and running:
-        told = f"a run is going on in this folder (process {', '.join(map(str, running))})"
-        yield Finding("locks", "warning", told, "wait for it; do not unlock")
+        text = f"a run is active in this folder (process {', '.join(map(str, running))})"
+        yield Finding("locks", "warning", text, "wait for it; do not unlock")
     elif any((state / "locks").glob("*")):
-        remedy = "if no other machine runs it either: `snakemake --profile profiles/local --unlock`"
-        yield Finding("locks", "FAULT", "locked by a run that is gone from this machine", remedy)
+        remedy = "if it does not run on another machine: `snakemake --profile profiles/local --unlock`"
+        yield Finding("locks", "FAULT", "locked, but no run is active on this machine", remedy)
     else:
         yield Finding("locks", "ok", "no lock")
     cut_off = len(list((state / "incomplete").glob("*"))) if not running else 0
     if cut_off:
-        told = f"{cut_off} outputs were cut off"
+        text = f"{cut_off} outputs are incomplete"
         yield Finding(
-            "partial files", "warning", told, "nothing: the profiles run them again (rerun-incomplete)"
+            "partial files", "warning", text, "nothing: the profiles run them again (rerun-incomplete)"
         )
 
 
-def running_here(folder: Path) -> list[int]:
-    """Snakemake processes of this machine whose working directory is the folder."""
-    found = []
+def find_runs(folder: Path) -> list[int]:
+    """Process ids of Snakemake on this machine with the folder as working directory."""
+    runs = []
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         line = process.info["cmdline"] or []
         named = any(Path(word).name == "snakemake" for word in line[:3]) or "snakemake" in line
         if named and process.info["cwd"] == str(folder.resolve()):
-            found.append(process.info["pid"])
-    return found
+            runs.append(process.info["pid"])
+    return runs
 
 
 CHECKS: list[Callable[[Options], Iterator[Finding]]] = [
-    *(environment, plugins, profile, configuration, cohort, memory, disk, scratch, locks),
+    *(check_environment, check_plugins, check_profile, check_config, check_cohort),
+    *(check_memory, check_disk, check_scratch, check_locks),
 ]
 
 
 def read_options(folder: Path, configfiles: list[str], profile_path: str, scratch: str) -> Options:
-    """The merged config and the profile. Exits with one line for a file that is missing or no YAML."""
+    """The merged config and the profile. Exits with one line for a file that is missing or not YAML."""
     config = {}
     for name in ["config/config.yaml", *configfiles]:
         update_config(config, read_yaml(folder / name))
@@ -290,41 +293,43 @@ def read_options(folder: Path, configfiles: list[str], profile_path: str, scratc
 
 
 def read_yaml(path: Path) -> dict:
-    """A YAML file; exits with one line when it is missing, no YAML or no mapping."""
+    """The content of a YAML file; exits with one line if it is missing, not YAML or not a mapping."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         sys.exit(f"error: {path}: {error.strerror}; correct --configfile or --profile")
     except yaml.YAMLError as error:
-        sys.exit(f"error: {path} is no YAML: {' '.join(str(error).split())}")
+        sys.exit(f"error: {path} is not YAML: {' '.join(str(error).split())}")
     if not isinstance(content, dict):
-        sys.exit(f"error: {path} holds no settings, but {type(content).__name__}")
+        sys.exit(f"error: {path} is {type(content).__name__}, not a mapping of settings; write key: value")
     return content
 
 
 def main():
     """Run all checks and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    told = os.environ  # `make doctor CONFIG=...`
-    overlays = told.get("CONFIG", "").split()
+    variables = os.environ  # `make doctor CONFIG=...`
+    overlays = variables.get("CONFIG", "").split()
     parser.add_argument("--configfile", nargs="*", default=overlays, help="overlays, as for Snakemake")
-    parser.add_argument("--profile", default=told.get("PROFILE") or "profiles/local")
-    parser.add_argument("--scratch", default=told.get("SCRATCH", ""), help="temporary files, not TMPDIR")
+    parser.add_argument("--profile", default=variables.get("PROFILE") or "profiles/local")
+    parser.add_argument("--scratch", default=variables.get("SCRATCH", ""), help="temporary files, not TMPDIR")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    given = parser.parse_args()
-    options = read_options(Path.cwd(), given.configfile, given.profile, given.scratch)
+    arguments = parser.parse_args()
+    options = read_options(Path.cwd(), arguments.configfile, arguments.profile, arguments.scratch)
     findings = []
     for check in CHECKS:
-        # without a config that holds, what follows from it cannot be judged
-        if check in (cohort, memory, disk) and any(f.check == "config" and f.level != "ok" for f in findings):
+        # these checks need a valid config
+        if check in (check_cohort, check_memory, check_disk) and any(
+            f.check == "config" and f.level != "ok" for f in findings
+        ):
             continue
         for finding in check(options):
             findings.append(finding)
-            if not given.json:
+            if not arguments.json:
                 print(f"{finding.level:8}{finding.check}: {finding.found}", flush=True)
                 if finding.remedy:
                     print(f"{'':8}what to do: {finding.remedy}", flush=True)
-    if given.json:
+    if arguments.json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     sys.exit(any(finding.level == "FAULT" for finding in findings))
 

@@ -1,13 +1,12 @@
-"""What has changed since the results were made: code, params, input. JSON; exit 1 when there is drift.
+"""Print as JSON what has changed since the results were made: code, params, input. Exit 1 if there is drift.
 
     python ops/drift.py [--target TARGET] [--configfile C] [--profile P]
 
-TARGET, CONFIG and PROFILE may come by the environment instead. Snakemake is asked, nothing runs. Its status
-says nothing about changes, so only what it prints counts: the reasons of a dry-run with every trigger, and,
-where a job is to be run, `--list-changes` for code and input as well, as a reason names only the first cause.
-A rule knows its helper modules (scripts/*/_*.py) by their digest among its params, by `digest()` of
-rules/common.smk: a job of which only that digest has changed is one of other code. Exit 2 when it cannot be
-told.
+TARGET, CONFIG and PROFILE can be environment variables instead. No job runs. The exit status of Snakemake
+does not depend on changes, so its output is read: the reasons of a dry-run with every trigger and, if there
+are jobs to run, `--list-changes` for code and input, because a reason has only the first cause. A rule has
+the digest of its script and helper modules among its params (`digest()` in rules/common.smk): if only that
+digest differs, the code has changed. Exit 2 if Snakemake cannot plan.
 """
 
 import argparse
@@ -89,9 +88,9 @@ def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
 
 
 def drift(asker: Asker) -> dict:
-    """Changes, outputs that are missing, jobs whose provenance is, and what a run would do, per rule.
+    """Changes, missing outputs, jobs without provenance, and the jobs of a run by rule.
 
-    SystemExit with 2 and Snakemake's words when it cannot plan.
+    SystemExit with 2 and Snakemake's message if it cannot plan.
     """
     done = asker.run("--dry-run", "--rerun-triggers", *TRIGGERS)
     dryrun = done.stdout + done.stderr

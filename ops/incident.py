@@ -16,7 +16,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from _locked import drifted
+from _locked import find_drifted
 from _root import ROOT
 from drift import Asker, add_question, changes, planned
 from job import read_failures
@@ -161,14 +161,14 @@ commit {facts["commit"]}, environment {"as locked" if not facts["drift"] else "d
 
 def cost(results: Path) -> tuple[dict, str]:
     """The cost report as JSON and text; empty without records."""
-    from cost import jobs_of, printed, report
+    from cost import format_report, make_report, read_jobs
 
     try:
-        jobs, run = jobs_of(results, Path(".snakemake/log"))
+        jobs, run = read_jobs(results, Path(".snakemake/log"))
     except FileNotFoundError as error:
         return {}, f"{error}\n"
-    facts = report(jobs, run, None)
-    return facts, printed(facts) + "\n"
+    facts = make_report(jobs, run, None)
+    return facts, format_report(facts) + "\n"
 
 
 def collect(folder: Path, options: argparse.Namespace) -> dict:
@@ -187,7 +187,7 @@ def collect(folder: Path, options: argparse.Namespace) -> dict:
         "failures": failures,
         "records": records(results),
         "cost": spent,
-        "drift": drifted(),
+        "drift": find_drifted(),
         "commit": name_commit(ROOT),
     }
     named = [f["task_name"] for f in facts["failures"]] + list(facts["planned"])

@@ -20,7 +20,7 @@ import yaml
 import _guess as guess
 import doctor
 from _guess import Guess
-from _interview import Interview, covariates
+from _interview import Interview, choose_covariates
 from _look import Cohort, show
 from _root import ROOT
 from job import CorruptedInput, InputError
@@ -34,28 +34,28 @@ MOST_LOST = 0.05  # share of these cells that a limit may drop
 
 
 def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
-    """The overlay, each of its decisions told."""
+    """The overlay; prints each decision with its reason."""
     interview = Interview(cohort.table, vars(given), ask)
     whole = f", so do {', '.join(cohort.also)}" if cohort.also else ""
-    interview.told(Guess("load.counts", cohort.place, f"it holds whole numbers{whole}"))
-    symbols = tell_symbols(cohort, interview)
-    donor = interview.column("donor", guess.find("donor", cohort.table)).value
+    interview.report(Guess("load.counts", cohort.place, f"it holds whole numbers{whole}"))
+    symbols = propose_symbols(cohort, interview)
+    donor = interview.column("donor", guess.find_column("donor", cohort.table)).value
     if donor is None:
-        sys.exit("error: load.donor: no donor, no test; name the column of donors: --donor COLUMN")
-    cell_type = interview.column("cell_type", guess.find("cell_type", cohort.table)).value
+        sys.exit("error: load.donor: no column of donors found; name it: --donor COLUMN")
+    cell_type = interview.column("cell_type", guess.find_column("cell_type", cohort.table)).value
     if cell_type is None:
         print("  all cells count as one type; label them before, or name the column: --cell-type COLUMN")
-    chosen = covariates(interview, given.covariate)
-    unit, left, chosen = guess.unit_of_replication(donor, chosen, cohort.table)
+    chosen = choose_covariates(interview, given.covariate)
+    unit, left, chosen = guess.choose_sample_column(donor, chosen, cohort.table)
     for each in left:
-        interview.told(each)
+        interview.report(each)
     sample = interview.column("sample", unit).value or donor
-    pool = guess.find(
+    pool = guess.find_column(
         "pool", {name: each for name, each in cohort.table.items() if name not in (donor, sample)}
     )
     pool = interview.column("pool", guess.judge_pool(pool, sample, cohort.table)).value
-    exclude = guess.unusable([donor, *([cell_type] if cell_type else [])], cohort.table)
-    interview.told(
+    exclude = guess.find_missing_labels([donor, *([cell_type] if cell_type else [])], cohort.table)
+    interview.report(
         Guess(
             "load.exclude",
             exclude,
@@ -72,17 +72,20 @@ def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
     load |= {"pool": pool, "covariates": chosen, "exclude": exclude}
     load["shards"] = max(min(-(-cohort.cells // CELLS_PER_SHARD), 100), min(2, cohort.table[donor].nunique()))
     config = {"cohort": {"path": given.path_in_config}, "load": load}
-    config |= tested(cohort, load, interview, given.test)
-    config |= {"gene_sets": sets(interview, given), "ridge": predicted(cohort, load, interview)}
-    return config | machine_room(cohort, load, interview)
+    config |= propose_contrasts(cohort, load, interview, given.test)
+    config |= {
+        "gene_sets": propose_gene_sets(interview, given),
+        "ridge": propose_prediction(cohort, load, interview),
+    }
+    return config | propose_sizes(cohort, load, interview)
 
 
-def tell_symbols(cohort: Cohort, interview: Interview) -> str | None:
+def propose_symbols(cohort: Cohort, interview: Interview) -> str | None:
     """load.symbols; says when neither column nor index looks like symbols."""
     mitochondrial = int(cohort.symbols.astype(str).str.upper().str.startswith("MT-").sum())
     ensembl = cohort.symbols.astype(str).str.match(r"ENS\w*G\d{6,}").mean()
     why = "a column of the genes" if cohort.symbol_column else "no column of symbols: the index is taken"
-    interview.told(Guess("load.symbols", cohort.symbol_column, f"{why}; {mitochondrial} MT- genes"))
+    interview.report(Guess("load.symbols", cohort.symbol_column, f"{why}; {mitochondrial} MT- genes"))
     if ensembl > 0.5:
         has = ", ".join(cohort.gene_columns) or "none"
         print(
@@ -93,45 +96,49 @@ def tell_symbols(cohort: Cohort, interview: Interview) -> str | None:
     return cohort.symbol_column
 
 
-def tested(cohort: Cohort, load: dict, interview: Interview, wanted: str | None) -> dict:
+def propose_contrasts(cohort: Cohort, load: dict, interview: Interview, wanted: str | None) -> dict:
     """Contrasts of the overlay, and pseudobulk where samples are few."""
-    usable = {name: column[usable_cells(cohort, load)] for name, column in cohort.table.items()}
+    usable = {name: column[select_usable(cohort, load)] for name, column in cohort.table.items()}
     columns = {each["name"]: usable[each["column"]] for each in load["covariates"]}
     if wanted is not None and wanted not in columns:
         sys.exit(f"error: --test: no covariate {wanted!r} (there are: {', '.join(columns) or 'none'})")
-    paired = [name for name, column in columns.items() if not guess.constant(column, usable[load["donor"]])]
-    entry, why = guess.contrast(load["covariates"], paired, usable, wanted)
+    paired = [
+        name for name, column in columns.items() if not guess.is_constant(column, usable[load["donor"]])
+    ]
+    entry, why = guess.propose_contrast(load["covariates"], paired, usable, wanted)
     samples = usable[load["sample"]].nunique()
     if entry:
-        needed = guess.coefficients(entry, load, usable) + LEAST_RESIDUAL_DF
+        needed = guess.count_coefficients(entry, load, usable) + LEAST_RESIDUAL_DF
         if samples < needed:
             why = f"{samples} samples are too few for {entry['design']}, which needs {needed}"
             entry = None
     found: dict = {"contrasts": [entry] if entry else []}
-    interview.told(Guess("contrasts", found["contrasts"], why))
+    interview.report(Guess("contrasts", found["contrasts"], why))
     if entry and samples < USUAL_SAMPLES:
         found["pseudobulk"] = {"min_samples": samples}
         why = f"fewer than the usual {USUAL_SAMPLES}: expect little power"
-        interview.told(Guess("pseudobulk.min_samples", samples, why))
+        interview.report(Guess("pseudobulk.min_samples", samples, why))
     return found
 
 
-def sets(interview: Interview, given: argparse.Namespace) -> list[str]:
-    """gene_sets of the overlay: as asked, else what lies beside the cohort."""
+def propose_gene_sets(interview: Interview, given: argparse.Namespace) -> list[str]:
+    """gene_sets of the overlay: from the option, else the GMT files in the folder of the cohort."""
     beside = sorted(str(path) for path in Path(given.path_in_config).parent.glob("*.gmt"))
-    why = "GMT files beside the cohort" if beside else "no GMT file beside the cohort: --gene-sets adds one"
+    why = (
+        "GMT files next to the cohort" if beside else "no GMT file next to the cohort: `--gene-sets` adds one"
+    )
     asked = given.gene_sets is not None
     chosen = Guess("gene_sets", given.gene_sets if asked else beside, "as asked" if asked else why)
-    return interview.told(chosen).value
+    return interview.report(chosen).value
 
 
-def predicted(cohort: Cohort, load: dict, interview: Interview) -> dict:
-    """Ridge of the overlay: the first number as target, with baselines whose columns are there."""
-    samples = cohort.table[load["sample"]][usable_cells(cohort, load)].nunique()
+def propose_prediction(cohort: Cohort, load: dict, interview: Interview) -> dict:
+    """Ridge of the overlay: the first number as target, with baselines of existing columns."""
+    samples = cohort.table[load["sample"]][select_usable(cohort, load)].nunique()
     numbers = [each["name"] for each in load["covariates"] if each["type"] != "categorical"]
     target = next((name for name in numbers if samples >= SAMPLES_TO_PREDICT), None)
     why = f"no numeric covariate, or fewer than {SAMPLES_TO_PREDICT} samples"
-    interview.told(Guess("ridge.target", target, "a number to predict" if target else why))
+    interview.report(Guess("ridge.target", target, "a number to predict" if target else why))
     if not target or "sex" in [each["name"] for each in load["covariates"]]:
         return {"target": target}
     technical = {"name": "technical", "columns": ["pool", "log_cells", "log_depth"]}
@@ -141,7 +148,7 @@ def predicted(cohort: Cohort, load: dict, interview: Interview) -> dict:
     }
 
 
-def usable_cells(cohort: Cohort, load: dict) -> np.ndarray:
+def select_usable(cohort: Cohort, load: dict) -> np.ndarray:
     """Which cells are not excluded."""
     fine = np.ones(cohort.cells, dtype=bool)
     for rule in load["exclude"]:
@@ -149,7 +156,7 @@ def usable_cells(cohort: Cohort, load: dict) -> np.ndarray:
     return fine
 
 
-def machine_room(cohort: Cohort, load: dict, interview: Interview) -> dict:
+def propose_sizes(cohort: Cohort, load: dict, interview: Interview) -> dict:
     """Sections that follow from the size of the data and from its pools."""
     found: dict = {}
     batch = "pool" if load["pool"] else "none"
@@ -158,22 +165,22 @@ def machine_room(cohort: Cohort, load: dict, interview: Interview) -> dict:
         if load["pool"]
         else "no pool; removing donors would remove what differs between them"
     )
-    interview.told(Guess("preprocess.batch, dimred.harmonize", batch, why))
+    interview.report(Guess("preprocess.batch, dimred.harmonize", batch, why))
     found["preprocess"] = {"batch": batch, "n_top_genes": min(2000, max(len(cohort.genes) // 5, 100))}
     found["dimred"] = {"harmonize": batch}
     if cohort.sizes is None:
         print("qc: as in config/config.yaml   (the matrix is stored by gene: no cells were looked at)")
     else:
-        found["qc"] = {name: limit(cohort.sizes[name], values) for name, values in LIMITS.items()}
+        found["qc"] = {name: choose_limit(cohort.sizes[name], values) for name, values in LIMITS.items()}
         medians = cohort.sizes.median()
         lost = (cohort.sizes < pd.Series(found["qc"])).any(axis=1).mean()
         why = f"{len(cohort.sizes):,} cells have a median of {medians['min_genes']:,.0f} genes, "
         why += f"{medians['min_counts']:,.0f} counts; {lost:.1%} of them fall below"
-        interview.told(Guess("qc", found["qc"], why))
-    return found | {"cells": {"strata": guess.strata(load["covariates"], cohort.table)}}
+        interview.report(Guess("qc", found["qc"], why))
+    return found | {"cells": {"strata": guess.propose_strata(load["covariates"], cohort.table)}}
 
 
-def limit(sizes: pd.Series, values: tuple[int, ...]) -> int:
+def choose_limit(sizes: pd.Series, values: tuple[int, ...]) -> int:
     """The first value that drops few cells, else the last."""
     return next((value for value in values if (sizes < value).mean() <= MOST_LOST), values[-1])
 
@@ -209,19 +216,19 @@ def check(text: str, folder: Path) -> None:
         file.write(text)
         file.flush()
         options = doctor.read_options(folder, [file.name], "profiles/local", "")
-        for judge in (doctor.configuration, doctor.cohort):
+        for judge in (doctor.check_config, doctor.check_cohort):
             for finding in judge(options):
                 if finding.level != "ok":
                     sys.exit(f"error: {finding.found}\n  nothing was written; {finding.remedy}")
-                if judge is doctor.cohort:
+                if judge is doctor.check_cohort:
                     print(f"\nload finds {finding.found}")
 
 
-def parse() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    told = os.environ.get("COHORT")  # `make init COHORT=...`
-    parser.add_argument("cohort", type=Path, nargs="?" if told else None, default=told, help="an .h5ad")
+    path = os.environ.get("COHORT")  # `make init COHORT=...`
+    parser.add_argument("cohort", type=Path, nargs="?" if path else None, default=path, help="an .h5ad")
     parser.add_argument("--out", type=Path, help="where to write; default: the cohort's name with .yaml")
     for role in ("sample", "donor", "cell_type", "pool", "condition", "age", "sex"):
         parser.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help="a column, or none")
@@ -240,7 +247,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     """Look, propose, check, write."""
-    given = parse()
+    given = parse_arguments()
     out = given.out or Path(f"{given.cohort.stem}.yaml")
     if out.exists() and not given.force:
         sys.exit(f"error: {out} exists; name another with --out, or overwrite it with --force")

@@ -4,8 +4,8 @@ The model is ridge/models in the results of the run that trained it, the sums ar
 run on the other cohort, so that its cells were chosen and summed in the same way. Cell types are matched by
 label, genes by id. Prediction = intercept + sum of coefficient x (x - mean) / sd, with x = log1p(10,000 x
 count / all counts of the sample); a gene that the cohort lacks enters at its training mean and adds nothing.
-How much of a model is there is said as shares of its genes and of its total absolute coefficient; below
---min-weight of the latter nothing is predicted.
+The output has the shares of genes and of the total absolute coefficient that the cohort has; if the latter is
+below --min-weight, nothing is predicted.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def apply(
 def match_types(description: dict, sums: str, only: list[str]) -> pd.DataFrame:
     """The cell types of the sums that have a model and are wanted: cell_type, label, and model, its id.
 
-    only: labels of the cell types wanted, all if empty. SystemExit when one of them, or all, cannot be had.
+    only: labels of cell types, all if empty. SystemExit if one of them, or all, have no model or no sums.
     """
     known = {model["label"]: name for name, model in description["models"].items()}
     types = read_obs(sums)[["cell_type", "label"]].drop_duplicates()
@@ -135,11 +135,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a TSV to write")
     parser.add_argument("--min-weight", type=float, default=0.8, help="least share of a model; default 0.8")
     parser.add_argument("--cell-type", action="append", default=[], help="a label; may be repeated")
-    given = parser.parse_args()
-    if not Path(given.sums).is_file():
-        sys.exit(f"error: {given.sums} does not exist; --sums is a pseudobulk/sums.h5ad of a run")
-    table = predict(*read_model(given.model), given.sums, min_weight=given.min_weight, only=given.cell_type)
-    table.to_csv(given.out, sep="\t", index=False)
+    options = parser.parse_args()
+    if not Path(options.sums).is_file():
+        sys.exit(f"error: {options.sums} does not exist; --sums is a pseudobulk/sums.h5ad of a run")
+    table = predict(
+        *read_model(options.model), options.sums, min_weight=options.min_weight, only=options.cell_type
+    )
+    table.to_csv(options.out, sep="\t", index=False)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Let `results/publish/v1` lead to a former release: `python ops/rollback.py results/publish [--to ID]`.
+"""Switch `results/publish/v1` to an earlier release: `python ops/rollback.py results/publish [--to ID]`.
 
-Without --to the one published before the current one. It is verified first. A run without changes leaves v1
-where it is; a run that publishes, because anything changed or `--forcerun publish` asks, goes forward again.
+Without --to the release published before the current one. The release is verified first. A later run without
+changes keeps it; a run that publishes, after a change or with `--forcerun publish`, switches to the new one.
 """
 
 import argparse
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import _root  # noqa: F401
 from job import InputError
-from publish import RELEASES, by_time, current, faults, point
+from publish import RELEASES, check_release, list_by_time, read_current, switch_release
 
 
 def choose(publish: Path, to: str | None) -> str:
-    """The release to go back to; SystemExit in one line when there is none."""
+    """The release to switch to; SystemExit with one line if there is none."""
     if not (publish / RELEASES).is_dir():
         sys.exit(f"error: {publish} has no {RELEASES}; name the publish folder of a run")
-    releases, now = by_time(publish), current(publish)
+    releases, now = list_by_time(publish), read_current(publish)
     if to is not None:
         if to not in releases:
             sys.exit(f"error: there is no release {to}; there are {', '.join(releases) or 'none'}")
@@ -38,12 +38,12 @@ def time_of(publish: Path, release: str) -> str:
 
 
 def roll_back(publish: Path, to: str | None) -> str:
-    """Verify the release and switch to it; returns a line that says so."""
-    before, release = current(publish), choose(publish, to)
-    if lines := faults(publish / RELEASES / release):
-        sys.exit(f"error: release {release} is not whole, nothing was changed\n{lines}")
+    """Verify the release and switch to it; returns a line with the result."""
+    before, release = read_current(publish), choose(publish, to)
+    if problems := check_release(publish / RELEASES / release):
+        sys.exit(f"error: release {release} is not complete, nothing was changed\n{problems}")
     try:
-        point(publish, release)
+        switch_release(publish, release)
     except InputError as error:
         sys.exit(f"error: {error}")
     return f"{publish}/v1: release {release}, before {before}"
@@ -53,5 +53,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("publish", type=Path, help="folder that has v1 and releases")
     parser.add_argument("--to", metavar="ID", help="a folder of releases")
-    given = parser.parse_args()
-    print(roll_back(given.publish, given.to))
+    options = parser.parse_args()
+    print(roll_back(options.publish, options.to))

@@ -1,16 +1,16 @@
-"""Run the variants of a config's `sweep` and compare their answers with those of the run: `make sweep`.
+"""Run the variants in config section `sweep` and compare their results with those of the run: `make sweep`.
 
     ops/sweep.py [--configfile FILE ...] [--dry-run] [OPTION OF SNAKEMAKE ...]
 
 Without a --profile, profiles/local. Every variant is checked before any job starts. Then the run itself is
 made or completed, and each variant runs the same workflow into <results>/sweep/<name>/:
 
-1. Snakemake plans the variant's config against the results of the run (`--summary`). A file whose job it
-   would not run again, since neither its settings nor anything before it differ, is hard-linked into the
-   variant's folder. Everything else is missing there, so it is made, by its own job.
-2. No job writes through such a link: each writes a new file and renames it into place.
-3. config.yaml, the variant's overlay, and reused.json, what was linked, stand in the folder. When either does
-   not match any more (another overlay, a file of the run made anew), the folder is made again from nothing.
+1. Snakemake plans the config of the variant on the results of the run (`--summary`). A file is hard-linked
+into the folder of the variant if its job would not run again, because its settings and inputs are the same.
+All other files are missing there, so their jobs run. 2. No job writes to such a link: each job writes a new
+file and renames it. 3. The folder has config.yaml, the overlay of the variant, and reused.json, the list of
+links. If one of them no longer matches (another overlay, a new file of the run), the folder is removed and
+filled again.
 
 The last job, rule stability, writes <results>/sweep/stability.tsv and .png. Variants run one after another.
 """

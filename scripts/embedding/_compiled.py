@@ -1,7 +1,7 @@
-"""Keep what pynndescent compiles while it is imported.
+"""Cache on disk the functions that pynndescent compiles at import.
 
-scanpy's neighbours and umap-learn import it, and it has most of its functions compiled anew in every process:
-9 s of 12 on the machine of docs/performance.md.
+scanpy's neighbours and umap-learn import pynndescent, which by default compiles most of its functions again
+in every process.
 """
 
 import contextlib
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def compilations_kept() -> Iterator[None]:
-    """Numba keeps functions that are defined in here on disk: beside their modules, or in NUMBA_CACHE_DIR.
+def cache_compilations() -> Iterator[None]:
+    """Let numba cache functions defined in this block, next to their modules or in NUMBA_CACHE_DIR.
 
-    Only for imports: numba would take a function compiled with other options for the same.
+    Use it for imports only: numba does not distinguish a function from the same one with other options.
     """
     import numba
 
     plain = numba.njit
 
     @functools.wraps(plain)
-    def kept(*arguments, **options):
+    def njit(*arguments, **options):
         return plain(*arguments, **({"cache": True} | options))
 
-    numba.njit = kept
+    numba.njit = njit
     try:
         with warnings.catch_warnings():
-            # said by umap-learn of a part that is not used here
+            # umap-learn warns about a part of it that is not used here
             warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
             yield
     finally:

@@ -1,9 +1,9 @@
-"""Cluster the neighbour graph at one resolution and compare the clusters with the given cell types.
+"""Cluster the neighbour graph at one resolution and compare the clusters with the cell types of the input.
 
-Leiden (Traag et al. 2019, Scientific Reports 9:5233) as igraph has it, on modularity with the weights of the
-graph: what scanpy's `leiden(flavor="igraph", directed=False)` runs, but with no list of edges in Python and
-each edge once. Agreement with the labels: adjusted Rand index and normalised mutual information (by the mean
-of both entropies), 1 for equal partitions and about 0 for unrelated ones.
+Leiden (Traag et al. 2019, Scientific Reports 9:5233) by igraph, on weighted modularity, as in scanpy's
+`leiden(flavor="igraph", directed=False)`, but with each edge once and without a list of edges in Python.
+Agreement with the labels: adjusted Rand index and normalised mutual information (divided by the mean of both
+entropies), 1 for equal partitions and about 0 for unrelated ones.
 """
 
 import random
@@ -20,21 +20,21 @@ from job import announce, job
 def leiden(
     connectivities: csr_matrix, *, resolution: float, n_iterations: int, random_state: int
 ) -> np.ndarray:
-    """Cluster of each cell: "0" is the largest; of equal ones that with the earlier cell comes first.
+    """Cluster of each cell, "0" is the largest; ties in size go to the cluster with the earliest cell.
 
     connectivities: (cells, cells), symmetric. A higher resolution gives more clusters.
     """
     edges = triu(connectivities, k=1).tocoo()
     graph = igraph.Graph(n=connectivities.shape[0], edges=np.column_stack([edges.row, edges.col]))
     igraph.set_random_number_generator(random.Random(random_state))
-    found = graph.community_leiden(
+    partition = graph.community_leiden(
         objective_function="modularity",
         weights=edges.data,
         resolution=resolution,
         n_iterations=n_iterations,
     )
     _, first, member, size = np.unique(
-        found.membership, return_index=True, return_inverse=True, return_counts=True
+        partition.membership, return_index=True, return_inverse=True, return_counts=True
     )
     rank = np.empty(len(size), dtype=int)
     rank[np.lexsort((first, -size))] = np.arange(len(size))

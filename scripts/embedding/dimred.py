@@ -1,9 +1,9 @@
-"""Harmonise components over a batch and link each cell to its nearest ones.
+"""Harmonise principal components over a batch and compute the graph of nearest neighbours.
 
-Harmony (Korsunsky et al. 2019, Nature Methods 16:1289; harmonypy) moves the components so that the levels of
-the batch mix; without a batch, or with one level of it, they stay as they are, and the status says so.
-Neighbours are Euclidean in these coordinates, weighted as in UMAP (McInnes et al. 2018, arXiv:1802.03426;
-called by scanpy). All of it is seeded and gives the same for any number of threads.
+Harmony (Korsunsky et al. 2019, Nature Methods 16:1289; harmonypy) shifts the components so that the batches
+mix. Without a batch, or with a single one, the components do not change, and the status says so. Neighbours:
+Euclidean distance in these coordinates, weights as in UMAP (McInnes et al. 2018, arXiv:1802.03426; by
+scanpy). Everything is seeded and does not depend on the number of threads.
 """
 
 import os
@@ -13,24 +13,22 @@ import harmonypy
 import numpy as np
 import pandas as pd
 
-from embedding._compiled import compilations_kept
+from embedding._compiled import cache_compilations
 from files import write_graph, write_tsv
 from job import InputError, announce, job, warn
 
-EXACT_CELLS = (
-    100_000  # there all distances take about as long as pynndescent, which is no more than approximate
-)
-APPROXIMATE_THREADS = 4  # what pynndescent finds depends on their number: it is part of the method
-EPSILON = 1e-2  # Harmony's own: it has converged when the objective falls by a smaller share
+EXACT_CELLS = 100_000  # up to here all distances take about as long as pynndescent, which is approximate
+APPROXIMATE_THREADS = 4  # part of the method: the result of pynndescent depends on the number of threads
+EPSILON = 1e-2  # Harmony's default: it has converged when the objective falls by a smaller share
 
 
 def mix(
     components: np.ndarray, batch: pd.Series | None, *, max_iter_harmony: int, random_state: int, threads: int
 ) -> tuple[np.ndarray, dict]:
-    """Components moved so that the batch's levels mix, and how that went.
+    """Components after Harmony, and its status.
 
-    components: (cells, n); batch: (cells,) labels, or None. Returns (cells, n) float32 and batches,
-    iterations, converged (None if nothing was done) and reason (one_level).
+    components: (cells, n); batch: (cells,) labels, or None. Returns (cells, n) float32, and a dict of
+    batches, iterations, converged (None if Harmony did not run) and reason (one_level).
     """
     cells, levels = len(components), 1 if batch is None else batch.nunique()
     if levels < 2:
@@ -40,12 +38,12 @@ def mix(
         components,
         {"batch": batch.to_numpy(dtype=object)},
         "batch",
-        nclust=int(np.clip(round(cells / 30), 1, 100)),  # its own rule, but never none
+        nclust=int(np.clip(round(cells / 30), 1, 100)),  # harmonypy's rule, but at least 1
         max_iter_harmony=max_iter_harmony,
         epsilon_harmony=EPSILON,
         random_state=random_state,
         ncores=threads,
-        verbose=True,  # its iterations, in the log
+        verbose=True,  # logs the iterations
     )
     assert harmony.Z_corr.shape == components.shape, harmony.Z_corr.shape  # versions differ in orientation
     before, after = harmony.objective_harmony[-2:]
@@ -61,16 +59,16 @@ def mix(
 def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_state: int) -> ad.AnnData:
     """Graph of nearest neighbours: obsp distances and connectivities, uns neighbors, obsm X_harmony.
 
-    coordinates: (cells, n); n_neighbors counts the cell itself. Exact up to EXACT_CELLS, then by pynndescent.
-    Raises InputError if there are not more cells than neighbours.
+    coordinates: (cells, n); n_neighbors includes the cell itself. Exact up to EXACT_CELLS cells, approximate
+    by pynndescent above. Raises InputError if n_neighbors is not smaller than the number of cells.
     """
-    with compilations_kept():
+    with cache_compilations():
         import scanpy as sc
         import umap.umap_  # noqa: F401  so that scanpy finds it imported
 
     if len(cells) <= n_neighbors:
         raise InputError(
-            f"dimred.n_neighbors: {n_neighbors} neighbours wanted of {len(cells)} kept cells; lower "
+            f"dimred.n_neighbors: {n_neighbors} neighbours need more than {len(cells)} kept cells; lower "
             "dimred.n_neighbors"
         )
     graph = ad.AnnData(obs=pd.DataFrame(index=pd.Index(cells, dtype=object)), obsm={"X_harmony": coordinates})
@@ -82,15 +80,15 @@ def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_
         transformer="sklearn" if len(cells) <= EXACT_CELLS else None,
         random_state=random_state,
     )
-    graph.uns["neighbors"].pop("rp_forest", None)  # large, and only of use to place new cells
+    graph.uns["neighbors"].pop("rp_forest", None)  # large, and only needed to add new cells
     return graph
 
 
-def stay_on(cores: int) -> None:
-    """Keep this process and its threads on as many cores as it was given, where the system can (Linux)."""
+def pin_to_cores(cores: int) -> None:
+    """Pin this process and its threads to `cores` cores, if the system supports it (Linux)."""
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
-        first = os.getpid() % len(allowed)  # two runs on one machine rarely choose the same
+        first = os.getpid() % len(allowed)  # two runs on one machine rarely use the same cores
         os.sched_setaffinity(0, (allowed * 2)[first : first + min(cores, len(allowed))])
 
 
@@ -104,12 +102,12 @@ def reduce(
     random_state: int,
     threads: int,
 ) -> tuple[pd.DataFrame, ad.AnnData, pd.DataFrame]:
-    """Harmonised components, neighbour graph and a status of one row.
+    """Harmonised components, neighbour graph and a status table with one row.
 
-    pca: cell and components; cells: one row per cell of pca, in its order, with the batches.
+    pca: cell and components; cells: the batches, one row per row of pca in the same order.
     """
     announce(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
-    coordinates, went = mix(
+    coordinates, mixing = mix(
         pca.drop(columns="cell").to_numpy(),
         None if harmonize == "none" else cells[harmonize].astype(str),
         max_iter_harmony=max_iter_harmony,
@@ -121,8 +119,8 @@ def reduce(
     harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
     harmony.insert(0, "cell", pca["cell"])
     status = {
-        "harmonized_by": harmonize if went["iterations"] else "none",
-        **went,
+        "harmonized_by": harmonize if mixing["iterations"] else "none",
+        **mixing,
         "cells": len(pca),
         "components": coordinates.shape[1],
         "neighbors": "exact" if len(pca) <= EXACT_CELLS else "pynndescent",
@@ -143,7 +141,7 @@ def warn_of(status: dict, harmonize: str) -> None:
 if __name__ == "__main__":
     with job(snakemake) as out:
         os.environ["NUMBA_NUM_THREADS"] = str(APPROXIMATE_THREADS)  # before numba is imported
-        stay_on(snakemake.threads)
+        pin_to_cores(snakemake.threads)
         pca = pd.read_parquet(snakemake.input.pca)
         cells = pd.read_parquet(snakemake.input.cells).set_index("cell").loc[pca["cell"]]
         harmony, graph, status = reduce(

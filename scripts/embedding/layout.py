@@ -1,9 +1,9 @@
-"""Lay the neighbour graph out in two dimensions: UMAP, and its picture by cell type.
+"""Compute the UMAP of the neighbour graph and draw it by cell type.
 
-UMAP (McInnes et al. 2018, arXiv:1802.03426) by umap-learn, called as scanpy.tl.umap does, whose import would
-cost more than the call saves. It starts from the graph's spectrum; from the first two harmonised components
-if the eigensolver fails, and above SPECTRAL_CELLS, as the solver's memory grows with cells^1.5 (11 GB at 1.25
-million). Seeded, on one thread: the same everywhere. Its axes have no unit.
+UMAP (McInnes et al. 2018, arXiv:1802.03426) by umap-learn, with the arguments of scanpy.tl.umap. The initial
+coordinates are spectral. They are the first two harmonised components if the eigensolver fails, and above
+SPECTRAL_CELLS cells, because the memory of the solver grows with cells^1.5 (11 GB at 1.25 million). Seeded
+and on one thread, so that it is the same everywhere. The axes have no unit.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from embedding._compiled import compilations_kept
+from embedding._compiled import cache_compilations
 from files import colours, read_graph, save_figure, write_tsv
 from job import INTERVAL_S, job
 
@@ -26,11 +26,11 @@ SPECTRAL_CELLS = 100_000
 def lay_out(
     connectivities: csr_matrix, coordinates: np.ndarray, *, min_dist: float, random_state: int
 ) -> tuple[np.ndarray, str]:
-    """UMAP of a neighbour graph: (cells, 2), and what it started from.
+    """UMAP of a neighbour graph: (cells, 2), and its initial coordinates: `spectral` or `components`.
 
-    connectivities: (cells, cells) weights; coordinates: (cells, n) in which the neighbours were found.
+    connectivities: (cells, cells) weights; coordinates: (cells, n) of which the neighbours were computed.
     """
-    with compilations_kept():
+    with cache_compilations():
         from umap.umap_ import find_ab_params, simplicial_set_embedding
 
     a, b = find_ab_params(1.0, min_dist)
@@ -58,9 +58,9 @@ def lay_out(
         assert points.shape == (len(coordinates), 2), points.shape
         return points
 
-    # UMAP is chaotic: the last bit of an eigenvector, which depends on the threads of BLAS, would show
+    # UMAP is chaotic: the last bit of an eigenvector, which depends on the threads of BLAS, changes it
     with warnings.catch_warnings(), threadpool_limits(1):
-        # said of the centres of the graph's parts: how far apart these are drawn means nothing
+        # a warning that distances between separate parts of the graph have no meaning
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
         warnings.filterwarnings("error", message="Spectral initialisation failed", category=UserWarning)
         if len(coordinates) <= SPECTRAL_CELLS:
@@ -72,9 +72,9 @@ def lay_out(
 def draw(umap: pd.DataFrame) -> Figure:
     """Cells in two dimensions, coloured and numbered by cell type.
 
-    umap: UMAP1, UMAP2, cell_type, one row per cell; types are ordered by their number of cells.
+    umap: UMAP1, UMAP2, cell_type, one row per cell. The largest cell type comes first.
     """
-    labels = umap["cell_type"].astype(str)  # as a category it keeps types without a kept cell
+    labels = umap["cell_type"].astype(str)  # a category would include types without a kept cell
     counts = labels.value_counts()
     types = sorted(counts.index, key=lambda label: (-counts[label], label))
     figure = Figure(figsize=(7, 6), layout="constrained")

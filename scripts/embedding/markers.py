@@ -1,11 +1,11 @@
-"""Rank the genes that mark each cluster of every resolution, in one pass over the shards.
+"""Rank the marker genes of each cluster at every resolution, in one pass over the shards.
 
-Values are natural log(1 + counts per `target_sum` counts of the cell). Each gene of a cluster is compared to
-all other cells by Welch's t-test, with Benjamini-Hochberg over all genes: scanpy's
-`rank_genes_groups(method="t-test")`, from sums that are added up shard by shard, as scanpy needs the whole
-matrix. Cells of a donor are not independent and clusters were found in the same data: the score ranks genes,
-the p-value is no evidence that a cluster exists. A cluster without two cells inside and two outside is not
-tested and has one row, of rank 0, with the reason too_few_cells or too_few_other_cells.
+x = ln(1 + target_sum * count / counts of the cell). Welch's t-test of x between the cells of a cluster and
+all other cells, Benjamini-Hochberg over all genes: scanpy's `rank_genes_groups(method="t-test")`, but
+computed from sums over shards, because scanpy needs the whole matrix in memory. Cells of a donor are not
+independent, and the clusters come from the same data: the score ranks genes, and the p-value is not evidence
+that a cluster exists. A cluster with fewer than two cells, or with fewer than two other cells, is not tested.
+It has one row of rank 0 with the reason too_few_cells or too_few_other_cells.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ def log_normalised(
     """Values of the clustered cells in blocks of cells, shard after shard.
 
     Yields (positions in `clustered`, (cells, genes) float64).
-    Raises ValueError if a clustered cell is in no shard or in two.
+    Raises ValueError unless each clustered cell is in exactly one shard.
     """
     for positions, counts in read_kept(shards, clustered):
         values = counts.astype(np.float64)
@@ -37,9 +37,9 @@ def log_normalised(
 def accumulate(
     blocks: Iterable[tuple[np.ndarray, sp.csr_matrix]], partitions: list[np.ndarray], n_genes: int
 ) -> list[np.ndarray]:
-    """Per partition (3, clusters, genes): sum, sum of squares and number of cells with the gene.
+    """Sum, sum of squares and number of cells with the gene: (3, clusters, genes) for each partition.
 
-    partitions: cluster number of each cell, once per resolution.
+    partitions: (cells,) cluster numbers, one array per resolution.
     """
     totals = [np.zeros((3, codes.max() + 1, n_genes)) for codes in partitions]
     for positions, values in blocks:
@@ -55,9 +55,9 @@ def accumulate(
 def compare(total: np.ndarray, sizes: np.ndarray, cluster: int) -> pd.DataFrame:
     """Welch's t-test of every gene, one cluster against all other cells, in the order of genes.
 
-    total: of `accumulate`; sizes: (clusters,) cells. Returns score (t), log2_fold_change (of back-transformed
-    means, as in scanpy), pvalue, padj (over these genes), pct_in, pct_out (percent of cells with the gene).
-    A gene that is constant within and without has score 0 and p-value 1.
+    total: from `accumulate`; sizes: (clusters,) cells. Returns score (t), log2_fold_change (of
+    back-transformed means, as in scanpy), pvalue, padj (over these genes), pct_in, pct_out (percent of cells
+    with the gene). A gene that is constant on both sides has score 0 and p-value 1.
     """
     inside, outside = total[:, cluster], total.sum(axis=1) - total[:, cluster]
     n = np.array([sizes[cluster], sizes.sum() - sizes[cluster]])
@@ -84,21 +84,21 @@ def compare(total: np.ndarray, sizes: np.ndarray, cluster: int) -> pd.DataFrame:
 
 
 def rank(total: np.ndarray, sizes: np.ndarray, genes: pd.DataFrame, *, n_genes: int) -> pd.DataFrame:
-    """The n_genes genes of highest score in each cluster, ranked from 1; equal scores in the order of genes.
+    """The n_genes genes with the highest score in each cluster, ranked from 1; ties in the order of genes.
 
-    total: of `accumulate`; sizes: (clusters,) cells; genes: gene_id and symbol.
+    total: from `accumulate`; sizes: (clusters,) cells; genes: gene_id and symbol.
     """
     tables = []
     for cluster, size in enumerate(sizes):
-        few = "too_few_cells" if size < 2 else "too_few_other_cells" if sizes.sum() - size < 2 else ""
-        if few:
+        reason = "too_few_cells" if size < 2 else "too_few_other_cells" if sizes.sum() - size < 2 else ""
+        if reason:
             best = pd.DataFrame({"gene_id": [""], "symbol": [""]})
         else:
             tested = pd.concat([genes, compare(total, sizes, cluster)], axis=1)
             best = tested.sort_values("score", ascending=False, kind="stable").head(n_genes)
         best.insert(0, "cluster", str(cluster))
-        best.insert(1, "rank", [0] if few else np.arange(1, len(best) + 1))
-        tables.append(best.assign(reason=few))
+        best.insert(1, "rank", [0] if reason else np.arange(1, len(best) + 1))
+        tables.append(best.assign(reason=reason))
     columns = ["cluster", "rank", "gene_id", "symbol", "score", "log2_fold_change", "pvalue", "padj"]
     table = pd.concat(tables, ignore_index=True)
     return table.reindex(columns=[*columns, "pct_in", "pct_out", "reason"])
@@ -113,10 +113,10 @@ if __name__ == "__main__":
         genes = read_genes(shards[0])
         blocks = log_normalised(shards, cells, settings.target_sum)
         blocks = track_progress(blocks, len(cells), "cells", lambda block: len(block[0]))
-        totals, found = accumulate(blocks, partitions, len(genes)), []
+        totals, counts = accumulate(blocks, partitions, len(genes)), []
         for path, codes, total in zip(out.markers, partitions, totals, strict=True):
             markers = rank(total, np.bincount(codes), genes, n_genes=settings.n_genes)
             markers.to_parquet(path, index=False)
             tested = markers.loc[markers["reason"] == "", "cluster"].nunique()
-            found.append(f"{tested} of {codes.max() + 1}")
-        print(f"markers: {', '.join(found)} clusters tested on {len(cells):,} cells")
+            counts.append(f"{tested} of {codes.max() + 1}")
+        print(f"markers: {', '.join(counts)} clusters tested on {len(cells):,} cells")

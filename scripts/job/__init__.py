@@ -1,6 +1,6 @@
 """The glue around every main: log, threads, atomic outputs, records, failures, warnings, progress.
 
-It sees paths and never data. Other parts import from here, not from the modules behind it.
+It sees paths and never data. Other parts import from here, not from the modules of this folder.
 """
 
 from job._codes import BY_STEP, CODES

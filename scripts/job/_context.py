@@ -1,10 +1,10 @@
 """The glue around every step's main: log, threads, atomic outputs, records of cost and failure.
 
-It can change no number. `with job(snakemake) as out:` hands out temporary siblings of the declared
-outputs and renames them into place together when the block succeeds. When it fails, the failure is
-classified: a transient one starts the script again after a delay, a deterministic one is not repeated
-by a further attempt of Snakemake either, since its outcome would be the same. How often and how long is
-config section `retries`, which comes by the environment: as a param it would rerun jobs that are done.
+It cannot change a number. `with job(snakemake) as out:` yields temporary paths next to the declared outputs
+and renames them to their final names together when the block succeeds. When the block fails, the failure is
+classified: after a transient failure the script starts again after a delay; after a deterministic failure
+further attempts of Snakemake stop at once, because their outcome would be the same. Config section `retries`
+sets the delays. It comes as an environment variable, because as a param it would rerun finished jobs.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ from job._failures import (
     classify,
     message_of,
     read_failures,
-    retries_of,
+    read_retries,
 )
 from job._performance import beside_benchmark, oom_kills, read_record, record
 from job._warnings import collect_warnings, step_of, write_warnings
 
 __all__ = ["CorruptedInput", "InputError", "job"]
 RETRIES = "SCOHORT_RETRIES"  # config section `retries`, as JSON
-RETRIED = "SCOHORT_RETRIED"  # what this process did before it started the script again: counts, first start
+RETRIED = "SCOHORT_RETRIED"  # retries of this process before it started the script again: counts, first start
 
 
 @contextlib.contextmanager
 def job(snakemake):
-    """Run a step's main: yields the outputs as temporary paths under their declared names.
+    """Run a step's main and yield temporary paths for its outputs.
 
     snakemake: the script object; uses its input, output, log, threads, rule, wildcards and resources.
     Yields a namespace with one temporary path (str), or list of them, per named output.
@@ -53,28 +53,28 @@ def job(snakemake):
     failures = beside_benchmark(log, ".failures.jsonl")
     retried = json.loads(os.environ.pop(RETRIED, '{"first": 0, "counts": {}}'))
     retried["first"] = retried["first"] or time.time()
-    again = bool(retried["counts"])
-    with _output_to(log, append=again), _stoppable(), _limited_to(snakemake.threads):
-        if not again:
-            _look_back(failures, snakemake, read_record(beside_benchmark(log, ".perf.json")))
+    is_retry = bool(retried["counts"])
+    with _redirect_output(log, append=is_retry), _catch_sigterm(), _limit_threads(snakemake.threads):
+        if not is_retry:
+            _check_earlier_attempt(failures, snakemake, read_record(beside_benchmark(log, ".perf.json")))
         before = oom_kills()
         with record(snakemake, log, born=retried.get("restarted")) as facts:
             try:
-                with _outputs(snakemake.output) as out, collect_warnings() as rows:
+                with _open_outputs(snakemake.output) as out, collect_warnings() as rows:
                     yield out
                     _write_warnings(out, snakemake, rows)
             except (Exception, KeyboardInterrupt, Stopped) as error:
                 diagnosis = classify(error, oom_kills=oom_kills() - before)
                 facts.update(category=diagnosis.category, kind=diagnosis.kind)
-                failed = error
+                exception = error
             else:
                 return
-        shown = f"error: {message_of(failed)}" if isinstance(failed, InputError) else _traceback(failed)
-        _tell(shown)
-        _note(failures, snakemake, diagnosis, shown, retry=sum(retried["counts"].values()))
-        if not isinstance(failed, Stopped | KeyboardInterrupt):
+        message = _format_error(exception)
+        _print_to_log(message)
+        _record_failure(failures, snakemake, diagnosis, message, retry=sum(retried["counts"].values()))
+        if not isinstance(exception, Stopped | KeyboardInterrupt):
             _start_again_if_policy_allows(diagnosis.category, retried)
-        raise SystemExit(128 + failed.args[0] if isinstance(failed, Stopped) else 1) from failed
+        raise SystemExit(128 + exception.args[0] if isinstance(exception, Stopped) else 1) from exception
 
 
 def _write_warnings(out, snakemake, rows):
@@ -85,40 +85,46 @@ def _write_warnings(out, snakemake, rows):
         raise RuntimeError(f"{rows[0]['code']}: rule {snakemake.rule} needs an output named warnings")
 
 
-def _traceback(error):
+def _format_error(error):
+    """The message of an InputError as one line; the traceback of any other exception."""
+    if isinstance(error, InputError):
+        return f"error: {message_of(error)}"
     return "".join(traceback.format_exception(error))
 
 
-def _tell(line):
-    """Print to the log; where its disk is full the line stays buffered and ends up on the terminal."""
+def _print_to_log(line):
+    """Print to the log; if its disk is full, the line stays in the buffer and is printed to the terminal."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
 
-def _look_back(failures, snakemake, left):
-    """Read what an earlier attempt of this job left; end at once when it failed in a way that repeats itself.
+def _check_earlier_attempt(failures, snakemake, earlier):
+    """Record the failure of an earlier attempt; exit at once if this attempt would fail in the same way.
 
-    failures: the record of this job's failures; the first attempt starts it anew. left: the performance
-    record of the attempt before, or None; one that still says `running` was killed without a word.
+    failures: the file with this job's failures; the first attempt removes it. earlier: the performance
+    record of the attempt before, or None; if its status is still `running`, that attempt was killed.
     """
     attempt = snakemake.resources.get("attempt", 1)
     if attempt == 1:
         failures.unlink(missing_ok=True)
         return
-    if left and left["status"] == "running":
-        kills = oom_kills() - left["oom_kills_before"] if left["host"] == socket.gethostname() else 0
-        killed = classify(exit_code=-signal.SIGKILL, oom_kills=kills)
-        shown = f"ended without a word after {left['wall_time_s']} s, with {left['peak_rss_mb']} MB"
-        killed = replace(killed, evidence=f"{killed.evidence}: {shown}")
-        _note(failures, snakemake, killed, shown, attempt=left["attempt"])
-    noted = read_failures(failures)
-    if noted and noted[-1]["category"] in DETERMINISTIC:
-        _tell(f"not tried again, the outcome would be the same: {noted[-1]['evidence']}")
+    if earlier and earlier["status"] == "running":
+        is_same_host = earlier["host"] == socket.gethostname()
+        kills = oom_kills() - earlier["oom_kills_before"] if is_same_host else 0
+        diagnosis = classify(exit_code=-signal.SIGKILL, oom_kills=kills)
+        message = (
+            f"killed without a message after {earlier['wall_time_s']} s, with {earlier['peak_rss_mb']} MB"
+        )
+        diagnosis = replace(diagnosis, evidence=f"{diagnosis.evidence}: {message}")
+        _record_failure(failures, snakemake, diagnosis, message, attempt=earlier["attempt"])
+    records = read_failures(failures)
+    if records and records[-1]["category"] in DETERMINISTIC:
+        _print_to_log(f"not tried again, the outcome would be the same: {records[-1]['evidence']}")
         raise SystemExit(1)
 
 
-def _note(failures, snakemake, diagnosis, shown, *, attempt=None, retry=0):
-    """Append one failure to the job's record; an OSError is printed, noting must not hide the failure."""
+def _record_failure(failures, snakemake, diagnosis, message, *, attempt=None, retry=0):
+    """Append one failure to the job's file; an OSError is only printed, so that the failure stays visible."""
     facts = {
         "task_name": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
@@ -127,7 +133,7 @@ def _note(failures, snakemake, diagnosis, shown, *, attempt=None, retry=0):
         "category": diagnosis.category,
         "kind": diagnosis.kind,
         "evidence": diagnosis.evidence,
-        "message": shown,
+        "message": message,
         "timestamp": datetime.now(UTC).isoformat(),
     }
     try:
@@ -135,26 +141,26 @@ def _note(failures, snakemake, diagnosis, shown, *, attempt=None, retry=0):
         with open(failures, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(facts) + "\n")
     except OSError as error:
-        _tell(f"failure not recorded: {error}")
+        _print_to_log(f"failure not recorded: {error}")
 
 
 def _start_again_if_policy_allows(category, retried):
-    """Wait and replace this process by a fresh run of the same script, as often as config `retries` says."""
+    """Wait and replace this process by a new run of the same script, if config `retries` allows one more."""
     counts, elapsed = retried["counts"], time.time() - retried["first"]
-    delay = retries_of(os.environ.get(RETRIES)).delay(category, counts, elapsed, Random(os.getpid()))
+    delay = read_retries(os.environ.get(RETRIES)).delay(category, counts, elapsed, Random(os.getpid()))
     if delay is not None:
         counts[category] = counts.get(category, 0) + 1
-        _tell(f"{category}: retry {counts[category]} in {delay:.1f} s")
+        _print_to_log(f"{category}: retry {counts[category]} in {delay:.1f} s")
         time.sleep(delay)
         os.environ[RETRIED] = json.dumps(retried | {"restarted": time.time()})
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 @contextlib.contextmanager
-def _outputs(declared):
-    """Temporary paths for the declared outputs, renamed together at the end, removed after a failure."""
-    names = {name: _temporary(paths) for name, paths in declared.items()}
-    pairs = [pair for name in names for pair in _pairs(declared[name], names[name])]
+def _open_outputs(declared):
+    """Yield temporary paths for the declared outputs; rename them at the end, remove them after a failure."""
+    names = {name: _name_temporary(paths) for name, paths in declared.items()}
+    pairs = [pair for name in names for pair in _pair_paths(declared[name], names[name])]
     try:
         yield SimpleNamespace(**names)
         _rename_together(pairs)
@@ -165,17 +171,17 @@ def _outputs(declared):
                 temporary.unlink()
 
 
-def _temporary(paths):
-    """A hidden sibling of each path, after removing those that a killed attempt left; keeps the suffix."""
+def _name_temporary(paths):
+    """A hidden path with the same suffix next to each path; those that a killed attempt left are removed."""
     if not isinstance(paths, str):
-        return [_temporary(path) for path in paths]
+        return [_name_temporary(path) for path in paths]
     path = Path(paths)
     for stale in path.parent.glob(f".tmp-????????-{path.name}"):
         stale.unlink()
     return str(path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}"))
 
 
-def _pairs(finals, temporaries):
+def _pair_paths(finals, temporaries):
     """(temporary, final) paths of one named output."""
     if isinstance(temporaries, str):
         finals, temporaries = [finals], [temporaries]
@@ -195,8 +201,8 @@ def _rename_together(pairs):
 
 
 @contextlib.contextmanager
-def _output_to(log, *, append):
-    """Send what Python and native code print to the log file."""
+def _redirect_output(log, *, append):
+    """Write to the log file what Python and native code print."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -212,19 +218,19 @@ def _output_to(log, *, append):
             os.dup2(saved[1], 2)
             os.close(saved[0])
             os.close(saved[1])
-            _flush()  # at once, as HDF5 may crash at the exit of a process that met a full disk
+            _flush()  # now, because HDF5 can crash at the exit of a process after a full disk
 
 
 def _flush():
-    """Write what is buffered; what a full disk does not take stays for the next flush."""
+    """Write the buffers; if the disk is full, they stay as they are until the next flush."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
 
 
 @contextlib.contextmanager
-def _stoppable():
-    """Turn SIGTERM (scancel, a time limit, a stopped run) into an exception, so that the end is orderly."""
+def _catch_sigterm():
+    """Raise Stopped on SIGTERM (scancel, a time limit, a stopped run), so that outputs are cleaned up."""
 
     def stop(signum, frame):
         raise Stopped(signum)
@@ -237,8 +243,8 @@ def _stoppable():
 
 
 @contextlib.contextmanager
-def _limited_to(threads):
-    """Give BLAS, OpenMP and numba the threads of the rule, whether they are imported yet or not."""
+def _limit_threads(threads):
+    """Limit BLAS, OpenMP and numba to the threads of the rule, also if they are imported later."""
     from threadpoolctl import threadpool_limits
 
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA"):

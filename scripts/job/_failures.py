@@ -1,8 +1,8 @@
-"""What kind of failure ended a job, and whether trying again can help.
+"""Classify the failure of a job, and decide whether it is tried again.
 
-Decided from structured facts first: the scheduler's state, the cgroup's count of out-of-memory kills, the
-exception chain with its types and errno, the exit code or signal; from text last, with paths and quoted
-labels taken out so that a folder called `preempt_study` decides nothing.
+Structured facts come first: the state of the scheduler, the out-of-memory kills of the cgroup, the types and
+errno of the exception chain, the exit code or signal. Printed text comes last, without paths and quoted
+labels, so that a folder called `preempt_study` has no influence.
 """
 
 import errno
@@ -20,19 +20,19 @@ from random import Random
 
 
 class InputError(ValueError):
-    """Something the user can mend: the message names the thing, the value and the setting to change."""
+    """A problem that the user can fix: the message names the thing, the value and the setting to change."""
 
 
 class CorruptedInput(InputError):
-    """A file that is damaged or cut off: another copy is needed, not another setting."""
+    """A damaged or truncated file: another copy is needed, not another setting."""
 
 
 class Stopped(BaseException):
-    """A signal asked the job to end; its first argument is the signal's number."""
+    """The job got a signal to stop; the first argument is the number of the signal."""
 
 
 class Category(StrEnum):
-    """Who has to act: nobody, the scheduler, the user, whoever made the input, the developer, a person."""
+    """Who has to act: nobody, the scheduler, the user, the source of the input, the developer, anyone."""
 
     TRANSIENT_IO = "transient_io"
     EXECUTOR = "executor"
@@ -47,7 +47,7 @@ DETERMINISTIC = {Category.CONFIGURATION, Category.CORRUPTED_INPUT, Category.ANAL
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A category, what exactly (oom, timeout, disk_full, ...; may be empty) and the fact that decided."""
+    """A category, its kind (oom, timeout, disk_full, ...; may be empty) and the fact that decided."""
 
     category: Category
     kind: str
@@ -56,10 +56,10 @@ class Diagnosis:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """How often and after what delays a category is tried again within the job; config: retries.
+    """Number and delays of retries within a job for one category; config section `retries`.
 
-    Delay before retry n (from 1), in seconds: base_delay * backoff_factor ** (n - 1), at most max_delay,
-    plus a random share of it up to jitter.
+    Delay before retry n (from 1), in seconds: min(base_delay * backoff_factor^(n - 1), max_delay) * (1 + u),
+    u uniform in 0 to jitter.
     """
 
     max_retries: int
@@ -76,14 +76,14 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Retries:
-    """The policies of config section `retries`, and the limits that hold for all categories together."""
+    """The policies of config section `retries`, and its limits for all categories together."""
 
     policies: dict[str, RetryPolicy]
-    max_total: int  # retries of one attempt, whatever their categories
-    deadline: float  # seconds after the job's first start beyond which no retry begins
+    max_total: int  # retries of one attempt, all categories together
+    deadline: float  # seconds after the first start of the job; no retry begins later
 
     def delay(self, category: str, done: dict[str, int], elapsed: float, random: Random) -> float | None:
-        """Seconds to wait before the job starts itself again; None when it shall not.
+        """Seconds to wait before the job starts itself again; None if it must not.
 
         done: retries so far by category. elapsed: seconds since the job's first start.
         """
@@ -94,10 +94,10 @@ class Retries:
         return delay if elapsed + delay <= self.deadline else None
 
 
-def retries_of(text: str | None) -> Retries:
-    """Config section `retries` as JSON, as rules/ending.smk hands it over; without it nothing is retried.
+def read_retries(text: str | None) -> Retries:
+    """Config section `retries` from JSON, as rules/ending.smk passes it; without it there are no retries.
 
-    Raises ValueError for a policy of a category whose outcome would be the same.
+    Raises ValueError for a policy of a deterministic category: the outcome of a retry would be the same.
     """
     section = json.loads(text) if text else {"max_total": 0, "deadline": 0}
     limits = {name: section.pop(name) for name in ("max_total", "deadline")}
@@ -156,7 +156,7 @@ SIGNALS = {
         (Category.ANALYSIS_CRASH, "signal"),
     ),
 }
-TEXTS = {  # (category, kind): what it looks like in print, the most telling first
+TEXTS = {  # (category, kind): patterns in printed text, the most specific first
     (Category.EXECUTOR, "oom"): (
         r"out[ _-]of[ _-]memory|oom[-_ ]?kill|\bOOM\b|unable to allocate|cannot allocate memory|bad_alloc",
         r"\bmemoryerror\b|exceeded (the )?(job )?memory limit",
@@ -215,35 +215,35 @@ def classify(
     oom_kills: int = 0,
     text: str = "",
 ) -> Diagnosis:
-    """Name the category of a failure.
+    """Find the category of a failure.
 
     exception: with its chain of causes. exit_code: of a process; negative or above 128 for a signal.
     state: of the scheduler, such as OUT_OF_MEMORY or "CANCELLED by 0".
-    oom_kills: new ones in the job's cgroup.
-    text: what was printed; it decides only when nothing else does.
+    oom_kills: number of new ones in the cgroup of the job.
+    text: printed output; used only if nothing else decides.
     """
     word = state.split()[0].rstrip("+") if state else ""
     if word in STATES:
         return Diagnosis(Category.EXECUTOR, STATES[word], f"scheduler state {state}")
-    links = list(_chain(exception))
+    links = list(_walk_causes(exception))
     if oom_kills and not any(isinstance(link, InputError) for link in links):
         return Diagnosis(Category.EXECUTOR, "oom", f"{oom_kills} out-of-memory kills in the cgroup")
     for link in links:
-        if found := _from_exception(link):
-            return found
-    for code in (exit_code, *(_exit_code(link) for link in links)):
-        if found := _from_exit_code(code, text):
-            return found
+        if diagnosis := _classify_exception(link):
+            return diagnosis
+    for code in (exit_code, *(_exit_code_of(link) for link in links)):
+        if diagnosis := _classify_exit_code(code, text):
+            return diagnosis
     printed = "\n".join([text, *(f"{type(link).__name__}: {message_of(link)}" for link in links)])
-    return _from_text(printed) or Diagnosis(Category.UNKNOWN, "", "nothing known")
+    return _classify_text(printed) or Diagnosis(Category.UNKNOWN, "", "nothing known")
 
 
 def message_of(exception: BaseException) -> str:
-    """What an exception says, with the notes that were added on its way, as in which cell type."""
+    """The message of an exception with its notes, such as the cell type in which it was raised."""
     return "; ".join([str(exception), *getattr(exception, "__notes__", [])])
 
 
-def _chain(exception: BaseException | None) -> Iterator[BaseException]:
+def _walk_causes(exception: BaseException | None) -> Iterator[BaseException]:
     """The exception and its causes, the outermost first."""
     seen = set()
     while exception is not None and id(exception) not in seen:
@@ -252,8 +252,8 @@ def _chain(exception: BaseException | None) -> Iterator[BaseException]:
         exception = exception.__cause__ or exception.__context__
 
 
-def _from_exception(link: BaseException) -> Diagnosis | None:
-    """What the type or errno of one exception says; None when it says nothing certain."""
+def _classify_exception(link: BaseException) -> Diagnosis | None:
+    """Diagnosis by the type or errno of one exception; None if these do not decide."""
     evidence = f"{type(link).__name__}: {' '.join(message_of(link).split())[:200]}"
     for types, category, kind in TYPES:
         if isinstance(link, types):
@@ -265,27 +265,27 @@ def _from_exception(link: BaseException) -> Diagnosis | None:
     return None
 
 
-def _exit_code(link: BaseException) -> int | None:
-    """The exit code that an exception carries."""
+def _exit_code_of(link: BaseException) -> int | None:
+    """The exit code in an exception; None without one."""
     if isinstance(link, Stopped):
         return -link.args[0]
     return link.returncode if isinstance(link, subprocess.CalledProcessError) else None
 
 
-def _from_exit_code(code: int | None, text: str) -> Diagnosis | None:
-    """What a signal says; a plain non-zero exit code says nothing."""
+def _classify_exit_code(code: int | None, text: str) -> Diagnosis | None:
+    """Diagnosis by the signal in an exit code; None for an exit code without a signal."""
     number = -code if code is not None and code < 0 else (code or 0) - 128
     if number not in SIGNALS:
         return None
     category, kind = SIGNALS[signal.Signals(number)]
-    told = _from_text(text)
-    if told and told.category is Category.EXECUTOR:
-        return told
+    diagnosis = _classify_text(text)
+    if diagnosis and diagnosis.category is Category.EXECUTOR:
+        return diagnosis
     return Diagnosis(category, kind, f"exit code {code} ({signal.Signals(number).name})")
 
 
-def _from_text(text: str) -> Diagnosis | None:
-    """What printed text says, line by line from the last; paths and quoted words are taken out."""
+def _classify_text(text: str) -> Diagnosis | None:
+    """Diagnosis by printed text, last line first, without paths and quoted words; None if no line decides."""
     for line in reversed(text.splitlines()):
         plain = re.sub(PATHS_AND_QUOTES, " ", line)
         for (category, kind), patterns in TEXTS.items():

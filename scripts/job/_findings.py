@@ -1,8 +1,8 @@
-"""What each step found, one line when its job ends: on the terminal, and in <results>/run/found.txt.
+"""Print the result of each job in one line when it ends, and write it to <results>/run/found.txt.
 
-The line is the last of the job's log that begins with the step's name: `qc: 98,214 cells, 2,931 dropped
-(...)`. Snakemake tells its loggers of every job that starts and ends, wherever it runs, so only the process
-that plans and submits prints, also on a cluster.
+The line is the last one in the log of the job that begins with the name of the step: `qc: 98,214 cells, 2,931
+dropped (...)`. Snakemake sends its loggers an event for every job that starts or ends, so the lines are
+printed by the main process, also on a cluster.
 """
 
 import logging
@@ -10,24 +10,27 @@ from pathlib import Path
 
 
 class Findings(logging.Handler):
-    """Listens to Snakemake's own logger; `file` is begun anew by the first job that ends."""
+    """Handler of Snakemake's logger; the first job that ends overwrites `file`.
+
+    jobs: running jobs by id. told: number of lines written.
+    """
 
     def __init__(self, file: Path):
         super().__init__()
         self.file, self.jobs, self.told = file, {}, 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember a job that starts, and tell what one that ends has found."""
-        from snakemake_interface_logger_plugins.common import LogEvent  # not needed, and slow, in a job
+        """Remember a job that starts; print the result of a job that ends."""
+        from snakemake_interface_logger_plugins.common import LogEvent  # slow, and not needed within a job
 
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO and record.log:
             self.jobs[record.jobid] = record.rule_name, list(record.wildcards.values()), record.log[0]
         elif event == LogEvent.JOB_FINISHED and record.job_id in self.jobs:
             rule, wildcards, log = self.jobs.pop(record.job_id)
-            self.tell(found(rule, wildcards, read(Path(log))))
+            self.write(find_result(rule, wildcards, read_log(Path(log))))
 
-    def tell(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Print a line and append it to the file; a full disk must not stop the run."""
         from snakemake.logging import logger
 
@@ -38,34 +41,36 @@ class Findings(logging.Handler):
                 handle.write(f"{line}\n")
             self.told += 1
         except OSError as error:
-            logger.warning(f"not written: {error}")
+            logger.warning(f"{self.file} not written: {error}")
 
 
-def read(log: Path) -> str:
-    """Text of a log; empty when it is not here, or not yet."""
+def read_log(log: Path) -> str:
+    """Text of a log; empty if it does not exist (yet)."""
     try:
         return log.read_text(errors="replace", encoding="utf-8")
     except OSError:
         return ""
 
 
-def found(rule: str, wildcards: list[str], text: str) -> str:
-    """The last line of a log that begins with the rule's step, with the wildcards behind the step's name.
+def find_result(rule: str, wildcards: list[str], text: str) -> str:
+    """The last line of a log that begins with the step of the rule, with the wildcards after the step.
 
-    A module may have given the rule a prefix. Without such a line the job is `done`.
+    A rule of a module may have a prefix. Without such a line the result is `done`.
     """
     lines = [line.partition(": ") for line in text.splitlines()]
-    own = [(step, said) for step, _, said in lines if step and said and f"_{rule}".endswith(f"_{step}")]
-    step, said = own[-1] if own else (rule, "done")
-    return f"{' '.join([step, *wildcards])}: {said.strip()}"
+    results = [
+        (step, result) for step, _, result in lines if step and result and f"_{rule}".endswith(f"_{step}")
+    ]
+    step, result = results[-1] if results else (rule, "done")
+    return f"{' '.join([step, *wildcards])}: {result.strip()}"
 
 
 def listen(results: Path) -> Findings:
-    """Tell what jobs find from now on."""
+    """Print the results of jobs from now on."""
     from snakemake.logging import logger
 
-    for handler in [each for each in logger.handlers if isinstance(each, Findings)]:
-        logger.removeHandler(handler)  # of a workflow that was read before in this process
+    for handler in [handler for handler in logger.handlers if isinstance(handler, Findings)]:
+        logger.removeHandler(handler)  # of a workflow that this process has read before
     findings = Findings(results / "run/found.txt")
     logger.addHandler(findings)
     return findings

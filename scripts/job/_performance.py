@@ -1,7 +1,7 @@
-"""The performance record of a job: a JSON beside its benchmark, from its start on, on success and on failure.
+"""Write the performance record of a job, a JSON next to its benchmark, on success and on failure.
 
-While the job runs its status is `running`, and every few seconds the record is brought up to date. A job that
-is killed without warning leaves that: `rules/ending.smk` and a further attempt read it as a failure.
+While the job runs, its status is `running` and the record is updated every few seconds. After a kill the
+status stays `running`; `rules/ending.smk` and the next attempt count that as a failure.
 """
 
 import builtins
@@ -25,49 +25,49 @@ HEARTBEAT_S = 10.0  # between updates of the record of a running job
 
 @contextlib.contextmanager
 def record(snakemake, log, born=None):
-    """Keep `<benchmarks>/<job>.perf.json` until the block ends, however it ends.
+    """Update `<benchmarks>/<job>.perf.json` until the block ends, with success or failure.
 
-    Yields a dict; what is put into it (category) joins the record. The folder of benchmarks is the sibling of
-    the folder of logs. born: when the process began, for one that has replaced another. Recording never fails
-    a job: an OSError while writing is printed to the log.
+    Yields a dict; its items (category) are added to the record. The folder of benchmarks is next to the
+    folder of logs. born: start of the process in seconds since 1970, if it has replaced another process.
+    Recording never fails a job: an OSError is printed to the log.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
+    start, clock = datetime.now(UTC), time.perf_counter()
     born = born or psutil.Process().create_time()  # start-up and imports happen before this block
-    cpu_before, wait_before = _cpu(), _core_wait()
-    path, added, peak, imports = beside_benchmark(log, ".perf.json"), {}, _PeakMemory(), _Imports()
+    cpu_before, wait_before = _read_cpu(), _read_core_wait()
+    path, extra, peak, imports = beside_benchmark(log, ".perf.json"), {}, _PeakMemory(), _Imports()
 
     def facts(status):
         wall = time.perf_counter() - clock
         return {
-            **_job(snakemake),
-            "start_time": started.isoformat(),
+            **_describe_job(snakemake),
+            "start_time": start.isoformat(),
             "end_time": datetime.now(UTC).isoformat(),
-            "startup_s": round(started.timestamp() - born, 3),
+            "startup_s": round(start.timestamp() - born, 3),
             "wall_time_s": round(wall, 3),
             "imports_s": round(min(imports.seconds, wall), 3),
-            "cpu_time_s": round(_cpu(), 3),
+            "cpu_time_s": round(_read_cpu(), 3),
             "startup_cpu_s": round(cpu_before, 3),
             "imports_cpu_s": round(imports.cpu_seconds, 3),
-            "core_wait_s": None if wait_before is None else round(_core_wait() - wait_before, 3),
-            **_use(snakemake.input, wall),
-            "peak_rss_mb": round(max(peak.bytes, _high_water()) / 2**20, 1),
+            "core_wait_s": None if wait_before is None else round(_read_core_wait() - wait_before, 3),
+            **_describe_traffic(snakemake.input, wall),
+            "peak_rss_mb": round(max(peak.bytes, _read_peak_memory()) / 2**20, 1),
             "status": status,
-            **added,
+            **extra,
         }
 
     _write(path, facts("running"))
-    beat = _Repeated(HEARTBEAT_S, lambda: _write(path, facts("running")))
+    beat = _Repeat(HEARTBEAT_S, lambda: _write(path, facts("running")))
     status = "failed"
     try:
         with peak, imports, beat:
-            yield added
-        status = "failed" if "category" in added else "ok"
+            yield extra
+        status = "failed" if "category" in extra else "ok"
     finally:
         _write(path, facts(status))
 
 
-def _job(snakemake):
-    """What the job is and what it asked for."""
+def _describe_job(snakemake):
+    """The job, its requested resources and where it runs."""
     return {
         "task_name": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
@@ -82,14 +82,14 @@ def _job(snakemake):
     }
 
 
-def _use(inputs, wall):
-    """What the job has read and written so far."""
-    size = sum(_size(Path(path)) for path in inputs)
+def _describe_traffic(inputs, wall):
+    """Size of the inputs, and MB that the job has read and written; wall: seconds since its start."""
+    size = sum(_size_of(Path(path)) for path in inputs)
     return {
         "input_mb": round(size / 2**20, 3),
         "throughput_mbs": round(size / 2**20 / wall, 3) if wall else None,
-        "read_mb": round(_io("read_chars") / 2**20, 3),
-        "written_mb": round(_io("write_chars") / 2**20, 3),
+        "read_mb": round(_read_io("read_chars") / 2**20, 3),
+        "written_mb": round(_read_io("write_chars") / 2**20, 3),
     }
 
 
@@ -101,7 +101,7 @@ def beside_benchmark(log, suffix):
 
 
 def read_record(path):
-    """A record that is there, as a dict; None when there is none or it is no JSON."""
+    """The record in a file as a dict; None if the file does not exist or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -109,8 +109,8 @@ def read_record(path):
 
 
 def _write(path, facts):
-    """Replace the record at once, so that a reader never meets half of one."""
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}.part")  # no reader looks for that
+    """Replace the record in one atomic step, so that readers never see half of it."""
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}.part")  # not read by anything
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".tmp-????????-{path.name}.part"):
@@ -121,44 +121,44 @@ def _write(path, facts):
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the disk may be full, and the log on it
-            print(f"no performance record: {error}", file=sys.stderr)
+            print(f"performance record not written: {error}", file=sys.stderr)
 
 
-def _size(path):
-    """Bytes of a file; 0 when it is gone."""
+def _size_of(path):
+    """Bytes of a file; 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
-def _high_water():
-    """Largest resident memory in bytes of this process; 0 where the system does not tell.
+def _read_peak_memory():
+    """Largest resident memory of this process in bytes; 0 if the system does not provide it.
 
-    Not `ru_maxrss`: that survives exec, so a job would report the memory of Snakemake, which forked it.
+    Not `ru_maxrss`: that is kept over exec, so a job would report the memory of Snakemake, its parent.
     """
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def _cpu():
-    """Seconds of cores that this process and its children that ended have used, start-up included."""
-    use = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(part.ru_utime + part.ru_stime for part in use)
+def _read_cpu():
+    """CPU seconds of this process and its finished children, start-up included."""
+    usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _core_wait():
-    """Seconds in which the main thread could have run but had no core; None where that is not told."""
+def _read_core_wait():
+    """Seconds in which the main thread was ready but had no core; None if the system does not provide it."""
     schedule = Path("/proc/self/schedstat")
     return int(schedule.read_text(encoding="utf-8").split()[1]) / 1e9 if schedule.exists() else None
 
 
-def _io(counter):
-    """Bytes that this process read or wrote through system calls; 0 where the system does not tell."""
+def _read_io(counter):
+    """Bytes that this process read or wrote by system calls; 0 if the system does not provide it."""
     counters = psutil.Process().io_counters() if hasattr(psutil.Process, "io_counters") else None
     return getattr(counters, counter, 0)
 
 
 def oom_kills():
-    """Processes that the kernel has killed for memory in this cgroup; 0 where the system does not tell."""
+    """Number of out-of-memory kills in this cgroup; 0 if the system does not provide it."""
     groups = Path("/proc/self/cgroup")
     lines = groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []
     for _, controllers, group in (line.split(":", 2) for line in lines):
@@ -170,8 +170,8 @@ def oom_kills():
     return 0
 
 
-class _Repeated:
-    """Calls a function at intervals from a thread of its own while the block runs."""
+class _Repeat:
+    """Calls a function at intervals, in its own thread, while the block runs."""
 
     def __init__(self, interval, function):
         self._interval, self._function, self._done = interval, function, threading.Event()
@@ -189,8 +189,8 @@ class _Repeated:
             self._function()
 
 
-class _PeakMemory(_Repeated):
-    """Largest resident memory of this process and all its descendants together, sampled by a thread."""
+class _PeakMemory(_Repeat):
+    """Largest resident memory of this process and all its descendants together, in bytes; sampled."""
 
     def __init__(self):
         super().__init__(INTERVAL_S, self._sample)

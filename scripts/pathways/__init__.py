@@ -1,1 +1,1 @@
-"""Which gene sets change, with the tested genes as background."""
+"""Gene set tests, with the tested genes as background."""

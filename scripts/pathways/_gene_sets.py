@@ -1,7 +1,4 @@
-"""Gene sets, tested symbols and cell types, read by one rule in gsea and overrepresentation.
-
-Both rules carry this file's digest as a param, so an edit here reruns both.
-"""
+"""Read gene sets and rank tested symbols: the part that gsea and overrepresentation share."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,11 +10,11 @@ import pandas as pd
 from files import CellType
 from job import InputError, track_progress
 
-GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # read of a differential table
+GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # columns of a differential table
 
 
 class Collection(NamedTuple):
-    """The gene sets of one GMT file: set name -> distinct symbols, in the order of the file."""
+    """The gene sets of one GMT file; sets: set name -> distinct symbols, in the order of the file."""
 
     name: str
     sha256: str
@@ -27,7 +24,7 @@ class Collection(NamedTuple):
 def read_collections(paths: list[str]) -> list[Collection]:
     """Read each GMT file as a collection named by its file stem.
 
-    Raises InputError if two files share a stem or one is no usable GMT file.
+    Raises InputError if two files have the same stem, or for a file that is not a valid GMT file.
     """
     collections = [read_gmt(path) for path in paths]
     names = [collection.name for collection in collections]
@@ -40,14 +37,16 @@ def read_collections(paths: list[str]) -> list[Collection]:
 def read_gmt(path: str) -> Collection:
     """Read a GMT file: a line per set with its name, a description and its genes, separated by tabs.
 
-    What follows a comma in a gene is a weight (Enrichr) and dropped, as gseapy does.
-    Raises InputError for a file that is no text, without sets, or with a name twice.
+    A weight after a comma in a gene (Enrichr) is dropped, as in gseapy.
+    Raises InputError for a file that is not text, has no sets, or has two sets with the same name.
     """
     content = Path(path).read_bytes()
     try:
         lines = content.decode().splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"gene_sets: {path} is no UTF-8 text; set gene_sets to unpacked GMT files") from None
+        raise InputError(
+            f"gene_sets: {path} is not UTF-8 text; set gene_sets to GMT files that are not compressed"
+        ) from None
     sets: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -55,57 +54,59 @@ def read_gmt(path: str) -> Collection:
         name, *rest = (field.strip() for field in line.split("\t"))
         if not name or not rest:
             raise InputError(
-                f"gene_sets: {path} line {number} is no gene set (name, description, genes by tabs); "
-                "set gene_sets to GMT files"
+                f"gene_sets: {path} line {number} is not a gene set (name, description and genes, separated "
+                "by tabs); set gene_sets to GMT files"
             )
         if name in sets:
             raise InputError(
-                f"gene_sets: {path} has the set {name} twice; rename one or set gene_sets otherwise"
+                f"gene_sets: {path} has the set {name} twice; rename one of them or use another file"
             )
         symbols = (gene.split(",")[0] for gene in rest[1:])
         sets[name] = list(dict.fromkeys(symbol for symbol in symbols if symbol))
     if not sets:
-        raise InputError(f"gene_sets: {path} holds no gene set; set gene_sets to GMT files with sets")
+        raise InputError(f"gene_sets: {path} has no gene sets; set gene_sets to GMT files with sets")
     return Collection(Path(path).stem, hashlib.sha256(content).hexdigest(), sets)
 
 
-def over_cell_types(
+def run_per_cell_type(
     tested: list[CellType], test: Callable[[pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The terms and status that `test` gives for each cell type, stacked behind cell_type and label.
+    """The terms and status of each cell type by `test`, stacked, with the columns cell_type and label first.
 
-    `fdr_all`, put behind `fdr`, is Benjamini & Hochberg's (1995, J R Stat Soc B 57:289) over all rows: every
-    cell type, collection and direction of the contrast. Without a cell type both tables are empty, with
-    their columns.
+    `fdr_all`, a column after `fdr`, is the FDR of Benjamini & Hochberg (1995, J R Stat Soc B 57:289) over all
+    rows: every cell type, collection and direction of the contrast. Without a cell type both tables are
+    empty, with their columns.
     """
     from scipy.stats import false_discovery_control
 
-    pairs = [(each, test(each.genes)) for each in track_progress(tested, len(tested), "cell types")]
+    pairs = [
+        (cell_type, test(cell_type.genes)) for cell_type in track_progress(tested, len(tested), "cell types")
+    ]
     if not pairs:
-        nobody = CellType("", "", pd.DataFrame(columns=GENES, dtype=float))
-        pairs = [(nobody, tuple(table.iloc[:0] for table in test(nobody.genes)))]
+        empty = CellType("", "", pd.DataFrame(columns=GENES, dtype=float))
+        pairs = [(empty, tuple(table.iloc[:0] for table in test(empty.genes)))]
     terms, status = (
-        pd.concat([named(each, tables[place]) for each, tables in pairs], ignore_index=True)
-        for place in (0, 1)
+        pd.concat([add_names(cell_type, tables[i]) for cell_type, tables in pairs], ignore_index=True)
+        for i in (0, 1)
     )
     adjusted = false_discovery_control(terms["pvalue"]) if len(terms) else terms["pvalue"]
     terms.insert(terms.columns.get_loc("fdr") + 1, "fdr_all", adjusted)
     return terms, status
 
 
-def named(tested: CellType, table: pd.DataFrame) -> pd.DataFrame:
-    """A table behind the id and the label of its cell type."""
+def add_names(cell_type: CellType, table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the id and the label of its cell type as first columns."""
     table = table.copy()
     for place, name in enumerate(("cell_type", "label")):
-        table.insert(place, name, pd.Series(getattr(tested, name), index=table.index, dtype="str"))
+        table.insert(place, name, pd.Series(getattr(cell_type, name), index=table.index, dtype="str"))
     return table
 
 
 def is_signed(genes: pd.DataFrame) -> bool:
-    """Whether a gene of this table is raised or lowered.
+    """Whether the genes of this table have a direction, raised or lowered.
 
     A contrast that tests several coefficients at once has a statistic without a sign, and no fold change.
-    A table without a row counts as signed.
+    An empty table counts as signed.
     """
     return genes.empty or bool((genes["stat"].notna() & genes["log2FoldChange"].notna()).any())
 
@@ -113,9 +114,9 @@ def is_signed(genes: pd.DataFrame) -> bool:
 def rank_symbols(genes: pd.DataFrame) -> pd.DataFrame:
     """The tested genes, one per symbol, from the most raised to the most lowered.
 
-    genes: a table of rule differential. Tested are those with a Wald statistic and a p-value; of genes that
-    share a symbol the one with the largest |stat| stays (ties: first gene_id); a gene without symbol goes by
-    its gene_id. Sorted by stat, ties by gene_id, so that the order is never arbitrary.
+    genes: a table of rule differential. A tested gene has a Wald statistic and a p-value. Of genes with the
+    same symbol, the one with the largest |stat| is used (ties: first gene_id). A gene without symbol has its
+    gene_id instead. Sorted by stat, ties by gene_id, so that the order is always defined.
     """
     tested = genes.dropna(subset=["stat", "pvalue"])
     symbol = tested["symbol"].astype("str").fillna("")
@@ -128,10 +129,10 @@ def rank_symbols(genes: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(collection: Collection, genes: pd.DataFrame, ranked: pd.DataFrame) -> dict:
-    """What a status row says about a collection and the genes it met.
+    """The columns of a status row about a collection and the genes of a cell type.
 
-    overlap: share of the collection's distinct genes that were tested; tied_share: share of ranked genes that
-    have their statistic in common with another; duplicated_symbols: tested genes left out for their symbol.
+    overlap: share of the distinct genes of the collection that were tested. tied_share: share of ranked genes
+    with the same statistic as another gene. duplicated_symbols: tested genes dropped for a duplicated symbol.
     """
     members = {gene for symbols in collection.sets.values() for gene in symbols}
     return {

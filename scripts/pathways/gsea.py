@@ -1,15 +1,17 @@
-"""Rank the genes of each cell type by their Wald statistic and test each gene set along the rankings.
+"""Test each gene set along the ranking of the genes of each cell type by their Wald statistic.
 
-Preranked gene set enrichment (Subramanian et al. 2005, PNAS 102:15545) as gseapy computes it, weight 1: the
-enrichment score is the largest deviation of a running sum, NES divides it by the mean score of permuted sets
-of its sign, `pvalue` is the share of those that are as extreme, `fdr` compares NES with all permuted NES of
-the collection. Permutations cannot show a zero: where gseapy says 0 the table holds the smallest value they
-can show, and `pvalue_is_bound` or `fdr_is_bound` says so (Phipson & Smyth 2010, SAGMB 9:39).
-Each GMT file is a collection of its own, and `fdr` holds within a cell type and collection; `fdr_all` is
-Benjamini & Hochberg's over all sets, collections and cell types of the contrast, no smaller than what
-1 / permutation_num allows. `group` collects sets that say the same (_groups.py). Positive scores: raised with
-the tested term. A contrast that tests several coefficients at once gives its genes no sign, so there is no
-ranking from raised to lowered: status `no_sign`.
+Preranked gene set enrichment analysis (Subramanian et al. 2005, PNAS 102:15545) by gseapy, weight 1:
+
+ES      largest deviation from 0 of the running sum over the ranking; above 0: raised with the tested term
+NES     ES / mean |ES| of permuted sets with the same sign
+pvalue  share of permuted sets with the same sign that are as extreme
+fdr     FDR from all permuted NES of the collection, within a cell type and collection
+fdr_all FDR of Benjamini & Hochberg over all sets, collections and cell types of the contrast
+
+A p-value or FDR of 0 cannot follow from permutations (Phipson & Smyth 2010, SAGMB 9:39). Where gseapy returns
+0, the table has the smallest value that the permutations allow, and `pvalue_is_bound` or `fdr_is_bound` is
+true. Each GMT file is a collection. `group` collects redundant sets (_groups.py). A contrast that tests
+several coefficients at once has genes without a sign and cannot be ranked: status `no_sign`.
 """
 
 import numpy as np
@@ -17,17 +19,17 @@ import pandas as pd
 
 from files import read_tested, save_figure, write_tsv
 from job import job
-from pathways._dotplot import dotplot, message
+from pathways._dotplot import dotplot, draw_message
 from pathways._gene_sets import (
     GENES,
     Collection,
     describe,
     is_signed,
-    over_cell_types,
     rank_symbols,
     read_collections,
+    run_per_cell_type,
 )
-from pathways._groups import group, most_significant_first
+from pathways._groups import group_terms, sort_by_significance
 
 TERMS = {
     "collection": "str",
@@ -59,10 +61,8 @@ STATUS = [
 ]
 
 
-def sets_in_ranking(
-    sets: dict[str, list[str]], ranked: pd.DataFrame, *, min_size: int, max_size: int
-) -> dict:
-    """Ranked symbols of each set that has min_size to max_size of them and is not the whole ranking."""
+def match_sets(sets: dict[str, list[str]], ranked: pd.DataFrame, *, min_size: int, max_size: int) -> dict:
+    """Ranked symbols of each set with min_size to max_size of them; a set of all symbols is dropped."""
     known = set(ranked["symbol"])
     matched = {term: [gene for gene in genes if gene in known] for term, genes in sets.items()}
     return {
@@ -82,17 +82,17 @@ def prerank(
 ) -> tuple[pd.DataFrame, dict[str, list[float]]]:
     """Score each set along the ranking.
 
-    ranked: symbol and stat, sorted. matched: set -> its ranked symbols.
-    Returns the terms (without collection and size), most significant first, and per term its running sum
-    over the ranking. Deterministic for a random_state, whatever the threads: gseapy seeds each permutation.
+    ranked: symbol and stat, sorted. matched: set -> its ranked symbols. Returns the terms (without collection
+    and size), most significant first, and the running sum of each term over the ranking. Deterministic for a
+    random_state and any number of threads: gseapy seeds each permutation.
     """
-    # What gseapy.prerank calls: the wrapper drops the permuted scores, whose number bounds the p-value,
-    # re-sorts ties and may turn symbols to upper case. Terms go by number, because gseapy would take
-    # what stands before a "__" in their names for a library with its own FDR.
+    # The function behind gseapy.prerank: prerank drops the permuted scores, which are needed for the
+    # smallest p-value, sorts ties again and may turn symbols to upper case. Terms have numbers as names,
+    # because gseapy reads text before "__" as a library with its own FDR.
     from gseapy.gse import prerank_rs
 
     names = list(matched)
-    scored = prerank_rs(
+    scores = prerank_rs(
         ranked["symbol"].tolist(),
         ranked["stat"].tolist(),
         {str(number): matched[name] for number, name in enumerate(names)},
@@ -103,16 +103,16 @@ def prerank(
         threads,
         random_state,
     ).summaries
-    raised = np.array([np.count_nonzero(np.array(score.esnull) >= 0) for score in scored])
+    raised = np.array([np.count_nonzero(np.array(score.esnull) >= 0) for score in scores])
     terms = pd.DataFrame(
         {
-            "term": [names[int(score.term)] for score in scored],
-            "es": [score.es for score in scored],
-            "nes": [score.nes for score in scored],
-            "pvalue": [score.pval for score in scored],
-            "fdr": [score.fdr for score in scored],
-            "matched": [len(score.hits) for score in scored],
-            "leading_edge": [leading_edge(score, ranked["symbol"]) for score in scored],
+            "term": [names[int(score.term)] for score in scores],
+            "es": [score.es for score in scores],
+            "nes": [score.nes for score in scores],
+            "pvalue": [score.pval for score in scores],
+            "fdr": [score.fdr for score in scores],
+            "matched": [len(score.hits) for score in scores],
+            "leading_edge": [leading_edge(score, ranked["symbol"]) for score in scores],
         }
     )
     up = terms["es"].to_numpy() >= 0
@@ -121,8 +121,8 @@ def prerank(
     terms["fdr_is_bound"] = terms["fdr"] == 0
     terms["pvalue"] = terms["pvalue"].mask(terms["pvalue_is_bound"], pvalue_bound)
     terms["fdr"] = terms["fdr"].mask(terms["fdr_is_bound"], fdr_bound)
-    running = {names[int(score.term)]: score.run_es for score in scored}
-    return most_significant_first(terms), running
+    running = {names[int(score.term)]: score.run_es for score in scores}
+    return sort_by_significance(terms), running
 
 
 def leading_edge(score, symbols: pd.Series) -> str:
@@ -137,7 +137,7 @@ def leading_edge(score, symbols: pd.Series) -> str:
 
 
 def smallest_values(nes, up, raised, lowered) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest p-value and FDR that the permutations can show for each set, were one more of them as extreme.
+    """Smallest p-value and FDR that the permutations allow for each set: as if one more were as extreme.
 
     nes, up (score not negative), raised and lowered (permutations with a score of that sign): (sets,) arrays.
     """
@@ -164,16 +164,16 @@ def gsea(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test every collection along the ranking of one cell type.
 
-    genes: a table of rule differential, possibly empty. Returns the terms and a status row per collection.
+    genes: a table of rule differential, can be empty. Returns the terms, and a status row per collection.
     """
     signed = is_signed(genes)
     ranked = rank_symbols(genes if signed else genes.iloc[:0])
     tables, status = [pd.DataFrame(columns=list(TERMS)).astype(TERMS)], []
     for collection in collections:
         row = describe(collection, genes, ranked)
-        matched = sets_in_ranking(collection.sets, ranked, min_size=min_size, max_size=max_size)
+        matched = match_sets(collection.sets, ranked, min_size=min_size, max_size=max_size)
         row["sets_tested"] = len(matched)
-        row["status"], row["reason"] = verdict(row, signed, min_size, max_size)
+        row["status"], row["reason"] = judge_collection(row, signed, min_size, max_size)
         status.append(row)
         if not matched:
             continue
@@ -183,12 +183,12 @@ def gsea(
         sizes = {term: len(symbols) for term, symbols in collection.sets.items()}
         terms = terms.assign(collection=collection.name, size=terms["term"].map(sizes))
         tables.append(terms.reindex(columns=list(TERMS), fill_value=0).astype(TERMS))
-    terms = group(pd.concat(tables, ignore_index=True), fdr=fdr, group_overlap=group_overlap)
+    terms = group_terms(pd.concat(tables, ignore_index=True), fdr=fdr, group_overlap=group_overlap)
     return terms.astype(TERMS), pd.DataFrame(status, columns=STATUS)
 
 
-def verdict(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str, str]:
-    """Status of a collection, and the reason where no set was tested."""
+def judge_collection(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str, str]:
+    """Status of a collection, and the reason if no set was tested."""
     if not signed:
         return (
             "no_sign",
@@ -210,12 +210,12 @@ def verdict(row: dict, signed: bool, min_size: int, max_size: int) -> tuple[str,
     return "tested", ""
 
 
-def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
-    """The rows of the sets to draw, in the order of drawing.
+def choose_sets(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
+    """The rows of the figure_terms sets to draw, in the order of the figure.
 
-    Drawn are the figure_terms sets that represent a group in a cell type or, after these, others; first those
-    with the smallest fdr_all in any cell type (ties: the largest |NES|, then the name). They are ordered by
-    their mean NES, from raised to lowered.
+    Sets that represent a group in a cell type come before others, then sets with the smallest fdr_all in any
+    cell type (ties: the largest |NES|, then the name). The figure orders them by mean NES, from raised to
+    lowered.
     """
     scored = terms.assign(strength=terms["nes"].abs()).groupby(["collection", "term"], as_index=False)
     sets = scored.agg(
@@ -233,32 +233,32 @@ def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
     )
     order = pd.MultiIndex.from_frame(sets[["collection", "term"]])
     place = order.get_indexer(pd.MultiIndex.from_frame(terms[["collection", "term"]]))
-    drawn = terms.assign(place=place)[place >= 0]
-    return drawn.sort_values("place", kind="stable").drop(columns="place")
+    selected = terms.assign(place=place)[place >= 0]
+    return selected.sort_values("place", kind="stable").drop(columns="place")
 
 
-def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
-    """Dots of the chosen sets in each cell type: NES as colour, FDR as size; or why there are none."""
-    if drawn.empty:
-        return message([f"{row.label}, {row.collection}: {row.reason}" for row in status.itertuples()])
+def draw_terms(selected: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
+    """Dots of the selected sets in each cell type: NES as colour, FDR as size; or why there are none."""
+    if selected.empty:
+        return draw_message([f"{row.label}, {row.collection}: {row.reason}" for row in status.itertuples()])
     several = len(set(terms["collection"])) > 1
-    names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
-    limit = max(1.0, drawn["nes"].abs().max())
+    names = selected["collection"] + ": " + selected["term"] if several else selected["term"]
+    limit = max(1.0, selected["nes"].abs().max())
     sets = terms[["collection", "term"]].drop_duplicates()
     title = f"{names.nunique()} of {len(sets):,} gene sets: one of each group, smallest FDR first"
-    dots = drawn.assign(panel="", row=names, colour=drawn["nes"])
+    dots = selected.assign(panel="", row=names, colour=selected["nes"])
     columns = list(dict.fromkeys(status["label"]))
     colours, limits = "NES (red: raised)", (-limit, limit)
     return dotplot(dots, columns=columns, panels={"": title}, colours=colours, limits=limits, fdr=fdr)
 
 
-def summary(terms: pd.DataFrame, status: pd.DataFrame, fdr: float) -> str:
-    """One line: significant sets in cell types, and the strongest of them."""
-    found = terms[terms["fdr"] < fdr]
+def summarise(terms: pd.DataFrame, status: pd.DataFrame, fdr: float) -> str:
+    """One line: number of significant sets over all cell types, and the strongest one."""
+    significant = terms[terms["fdr"] < fdr]
     tested = status.loc[status["sets_tested"] > 0, "label"].nunique()
-    line = f"gsea: {len(found):,} findings at FDR {fdr:g} (sets x cell types) in {tested} cell types"
-    if len(found):
-        best = found.loc[found["nes"].abs().idxmax()]
+    line = f"gsea: {len(significant):,} findings at FDR {fdr:g} (sets x cell types) in {tested} cell types"
+    if len(significant):
+        best = significant.loc[significant["nes"].abs().idxmax()]
         line += f"; strongest {best['term']} in {best['label']}, NES {best['nes']:.2f}"
     return line
 
@@ -269,16 +269,18 @@ if __name__ == "__main__":
         figure_terms = settings.pop("figure_terms")
         collections = read_collections(snakemake.input.gene_sets)
         tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)
-        terms, status = over_cell_types(
+        terms, status = run_per_cell_type(
             tested,
             lambda genes: gsea(genes, collections, threads=snakemake.threads, **settings),
         )
         terms.to_parquet(out.terms, index=False)
         write_tsv(status, out.status)
-        save_figure(figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure)
+        save_figure(
+            draw_terms(choose_sets(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure
+        )
         for row in status.itertuples():
             print(
                 f"gsea: {row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
                 f"along {row.genes_ranked:,} genes; {row.status}{': ' * bool(row.reason)}{row.reason}"
             )
-        print(summary(terms, status, settings["fdr"]))
+        print(summarise(terms, status, settings["fdr"]))

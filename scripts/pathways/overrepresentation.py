@@ -1,12 +1,16 @@
-"""Test each gene set for more significant genes of a cell type than its tested genes would give.
+"""Test each gene set for overrepresentation among the significant genes of a cell type.
 
-One-sided hypergeometric test, background = the tested genes of the cell type (not the genome), the raised and
-the lowered genes apart. p and `odds_ratio` are gseapy's, computed by scipy (a test holds them to gseapy), the
-odds ratio with 0.5 added to each of the four counts, missing where the overlap is 0 (p = 1).
-`fdr` is Benjamini-Hochberg over all sets of a cell type, collection and direction that have a tested gene,
-also those without overlap, which gseapy leaves out of its own adjustment; `fdr_all` over all rows of the
-contrast. Each GMT file is a collection of its own. Raised (up) or lowered (down): with the tested term, per
-its unit; a contrast that tests several coefficients at once has neither, its genes are tested as `any`.
+One-sided hypergeometric test. With N tested genes of the cell type (the background, not the genome), n of
+them in the list, K in the set and k in both:
+
+pvalue     P(X >= k), X hypergeometric with N, K and n; 1 if k = 0
+odds_ratio (k + 0.5) (N - K - n + k + 0.5) / ((K - k + 0.5) (n - k + 0.5)); missing if k = 0
+fdr        Benjamini-Hochberg over all sets with a tested gene of a cell type, collection and direction
+fdr_all    Benjamini-Hochberg over all rows of the contrast
+
+Both as in gseapy, except that its FDR leaves out sets with k = 0. Each GMT file is a collection. Raised genes
+(up) and lowered genes (down) with the tested term are separate lists. The genes of a contrast that tests
+several coefficients at once have no sign and are one list, `any`.
 """
 
 import numpy as np
@@ -14,15 +18,15 @@ import pandas as pd
 
 from files import read_tested, save_figure, write_tsv
 from job import job
-from pathways._dotplot import dotplot, message
+from pathways._dotplot import dotplot, draw_message
 from pathways._gene_sets import (
     GENES,
     Collection,
     describe,
     is_signed,
-    over_cell_types,
     rank_symbols,
     read_collections,
+    run_per_cell_type,
 )
 
 TERMS = {
@@ -56,12 +60,14 @@ STATUS = [
 TITLES = {"up": "raised genes", "down": "lowered genes", "any": "significant genes"}
 
 
-def gene_lists(ranked: pd.DataFrame, *, signed: bool, fdr: float, min_log2fc: float) -> dict[str, list[str]]:
-    """Symbols of the genes with padj below fdr and a log2 fold change of at least min_log2fc up or down.
+def select_genes(
+    ranked: pd.DataFrame, *, signed: bool, fdr: float, min_log2fc: float
+) -> dict[str, list[str]]:
+    """Symbols of genes with padj below fdr and a log2 fold change of at least min_log2fc, up or down.
 
     ranked: tested genes, one per symbol, from raised to lowered. A gene without padj (filtered by mean count)
-    is in no list but in the background. The strongest gene comes first in each list. Genes without a sign
-    make one list, of which min_log2fc asks nothing.
+    is not in a list, but in the background. The strongest gene is the first of each list. Genes without a
+    sign are one list, to which min_log2fc does not apply.
     """
     significant = ranked[ranked["padj"] < fdr]
     if not signed:
@@ -75,8 +81,8 @@ def gene_lists(ranked: pd.DataFrame, *, signed: bool, fdr: float, min_log2fc: fl
 def enrich(listed: list[str], sets: dict[str, list[str]], background: list[str]) -> pd.DataFrame:
     """Test each set against one list.
 
-    listed: symbols of the list, part of background; sets: set -> its symbols in the background, at least one.
-    Returns TERMS without collection and direction, a row per set, smallest p-value first.
+    listed: symbols of the list, a subset of background; sets: set -> its symbols in the background, at least
+    one. Returns TERMS without collection and direction, a row per set, smallest p-value first.
     """
     from scipy.stats import false_discovery_control, hypergeom
 
@@ -100,13 +106,13 @@ def overrepresentation(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test every collection against the raised and the lowered genes of one cell type.
 
-    genes: a table of rule differential, possibly empty. Returns the terms, and a status row per collection
+    genes: a table of rule differential, can be empty. Returns the terms, and a status row per collection
     and direction.
     """
     ranked = rank_symbols(genes)
     background = ranked["symbol"].tolist()
     known = set(background)
-    lists = gene_lists(ranked, signed=is_signed(genes), fdr=fdr, min_log2fc=min_log2fc)
+    lists = select_genes(ranked, signed=is_signed(genes), fdr=fdr, min_log2fc=min_log2fc)
     tables, status = [pd.DataFrame(columns=list(TERMS)).astype(TERMS)], []
     for collection in collections:
         tested = {
@@ -116,7 +122,7 @@ def overrepresentation(
         tested = {term: symbols for term, symbols in tested.items() if symbols}
         for direction, listed in lists.items():
             row = describe(collection, genes, ranked) | {"direction": direction, "list_size": len(listed)}
-            row["status"], row["reason"] = verdict(row, min_genes, fdr)
+            row["status"], row["reason"] = judge_list(row, min_genes, fdr)
             row["sets_tested"] = len(tested) if row["status"] == "tested" else 0
             status.append(row)
             if row["status"] == "tested":
@@ -127,8 +133,8 @@ def overrepresentation(
     return pd.concat(tables, ignore_index=True), pd.DataFrame(status, columns=STATUS)
 
 
-def verdict(row: dict, min_genes: int, fdr: float) -> tuple[str, str]:
-    """Status of a collection and direction, and the reason where nothing was tested."""
+def judge_list(row: dict, min_genes: int, fdr: float) -> tuple[str, str]:
+    """Status of a collection and direction, and the reason if no set was tested."""
     if row["genes_ranked"] == 0:
         return "not_tested", "no gene of this cell type was tested for differential expression"
     if row["overlap"] == 0:
@@ -145,33 +151,35 @@ def verdict(row: dict, min_genes: int, fdr: float) -> tuple[str, str]:
     return "tested", ""
 
 
-def choose(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
-    """The rows to draw, in the order of drawing: those that share a gene with their list, of chosen sets.
+def choose_sets(terms: pd.DataFrame, figure_terms: int) -> pd.DataFrame:
+    """The rows to draw, in the order of the figure: rows with overlap of the most significant sets.
 
-    Chosen are the figure_terms sets with the smallest p-value in any cell type and direction (ties: the
-    largest overlap, then the name), the most significant first.
+    These are the figure_terms sets with the smallest p-value in any cell type and direction (ties: the
+    largest overlap, then the name).
     """
-    found = terms[terms["overlap"] > 0]
-    sets = found.sort_values(["pvalue", "overlap", "collection", "term"], ascending=[True, False, True, True])
+    overlapping = terms[terms["overlap"] > 0]
+    sets = overlapping.sort_values(
+        ["pvalue", "overlap", "collection", "term"], ascending=[True, False, True, True]
+    )
     sets = sets[["collection", "term"]].drop_duplicates().head(figure_terms)
     order = pd.MultiIndex.from_frame(sets)
-    place = order.get_indexer(pd.MultiIndex.from_frame(found[["collection", "term"]]))
-    drawn = found.assign(place=place)[place >= 0]
-    return drawn.sort_values("place", kind="stable").drop(columns="place")
+    place = order.get_indexer(pd.MultiIndex.from_frame(overlapping[["collection", "term"]]))
+    selected = overlapping.assign(place=place)[place >= 0]
+    return selected.sort_values("place", kind="stable").drop(columns="place")
 
 
-def figure(drawn: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
-    """Dots of the chosen sets in each cell type: odds ratio as colour, FDR as size; or why there are none."""
-    if drawn.empty:
+def draw_terms(selected: pd.DataFrame, terms: pd.DataFrame, status: pd.DataFrame, *, fdr: float):
+    """Dots of the selected sets in each cell type: odds ratio as colour, FDR as size; else the reasons."""
+    if selected.empty:
         reasons = status.assign(reason=status["reason"].where(status["reason"] != "", "no set shares a gene"))
-        return message(
+        return draw_message(
             [f"{row.label}, {row.collection} {row.direction}: {row.reason}" for row in reasons.itertuples()]
         )
     several = len(set(terms["collection"])) > 1
-    names = drawn["collection"] + ": " + drawn["term"] if several else drawn["term"]
-    odds = np.log2(drawn["odds_ratio"]).clip(lower=0)  # one-sided: fewer genes than expected is no finding
-    panels = {key: f"sets of {TITLES[key]}" for key in TITLES if key in set(drawn["direction"])}
-    dots = drawn.assign(panel=drawn["direction"], row=names, colour=odds)
+    names = selected["collection"] + ": " + selected["term"] if several else selected["term"]
+    odds = np.log2(selected["odds_ratio"]).clip(lower=0)  # one-sided: fewer than expected is not tested
+    panels = {key: f"sets of {TITLES[key]}" for key in TITLES if key in set(selected["direction"])}
+    dots = selected.assign(panel=selected["direction"], row=names, colour=odds)
     return dotplot(
         dots,
         columns=list(dict.fromkeys(status["label"])),
@@ -188,12 +196,14 @@ if __name__ == "__main__":
         figure_terms = settings.pop("figure_terms")
         collections = read_collections(snakemake.input.gene_sets)
         tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)
-        terms, status = over_cell_types(
+        terms, status = run_per_cell_type(
             tested, lambda genes: overrepresentation(genes, collections, **settings)
         )
         terms.to_parquet(out.terms, index=False)
         write_tsv(status, out.status)
-        save_figure(figure(choose(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure)
+        save_figure(
+            draw_terms(choose_sets(terms, figure_terms), terms, status, fdr=settings["fdr"]), out.figure
+        )
         for row in status.itertuples():
             print(
                 f"overrepresentation: {row.label}, {row.collection} {row.direction}: {row.list_size:,} of "

@@ -1,1 +1,1 @@
-"""How well the expression of a cell type predicts a covariate."""
+"""Prediction of a covariate from the expression of each cell type."""

@@ -1,7 +1,7 @@
-"""Which samples a prediction uses and how they are split: the same for expression, every alpha and baseline.
+"""Select the samples of a prediction and split them, the same for expression, every alpha and every baseline.
 
-Folds hold whole donors and depend only on the donors of the samples, `random_state`, `folds`, `inner_folds`
-and `repeats`.
+A fold has whole donors. Folds depend only on the donors of the samples, `random_state`, `folds`,
+`inner_folds` and `repeats`.
 """
 
 from typing import NamedTuple
@@ -26,9 +26,10 @@ class Split(NamedTuple):
 def make_splits(
     donors: np.ndarray, *, folds: int, repeats: int, inner_folds: int, random_state: int
 ) -> list[Split]:
-    """Outer folds of each repeat with their inner folds; a donor is never on both sides of either.
+    """Outer folds of each repeat with their inner folds; a donor is never on both sides of a split.
 
-    donors: (samples,) labels. Folds hold equal numbers of donors, give or take one, and differ by repeat.
+    donors: (samples,) labels. The numbers of donors per fold differ by at most one. Each repeat has other
+    folds.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -50,41 +51,41 @@ def training_sets(splits: list[Split]) -> list[np.ndarray]:
 
 
 def permute(values: np.ndarray, donors: np.ndarray, *, permutations: int, random_state: int) -> np.ndarray:
-    """The target exchanged between donors at random, (samples, permutations).
+    """The target permuted between donors, (samples, permutations).
 
-    values, donors: (samples,). Where the samples of a donor share one value, donors exchange their values;
-    otherwise donors with equally many samples exchange them whole, in order (exchangeability blocks: Winkler
-    et al. 2014, NeuroImage 92:381).
+    values, donors: (samples,). If all samples of a donor have the same value, the values of donors are
+    permuted. Otherwise all values of a donor, in their order, go to a donor with as many samples
+    (exchangeability blocks: Winkler et al. 2014, NeuroImage 92:381).
     """
     rng = np.random.default_rng(random_state)
     codes, names = pd.factorize(donors)
     rows = [np.flatnonzero(codes == code) for code in range(len(names))]
-    first = np.array([own[0] for own in rows])
+    first = np.array([members[0] for members in rows])
     shuffled = np.empty((len(values), permutations))
     if np.array_equal(values, values[first][codes]):
         for column in range(permutations):
             shuffled[:, column] = values[rng.permutation(first)][codes]
         return shuffled
-    sizes = np.array([len(own) for own in rows])
+    sizes = np.array([len(members) for members in rows])
     for column in range(permutations):
         for size in np.unique(sizes):
-            block = np.array([own for own in rows if len(own) == size])
+            block = np.array([members for members in rows if len(members) == size])
             shuffled[block, column] = values[rng.permutation(block)]
     return shuffled
 
 
 def check_target(obs: pd.DataFrame, target: str) -> None:
-    """Raise InputError unless the target is a number of each sample."""
+    """Raise InputError unless the target is a numeric column."""
     numeric = [name for name in obs if obs[name].dtype.kind in "iuf"]
     if target not in numeric:
-        what = "not numeric" if target in obs else "no column of the samples"
+        what = "not numeric" if target in obs else "not a column of the samples"
         raise InputError(
             f"ridge.target: {target} is {what}; set ridge.target to null or one of {', '.join(numeric)}"
         )
 
 
-def verdict(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int) -> tuple[str, str]:
-    """Whether samples allow nested cross-validation: status, and the reason if not."""
+def judge_samples(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int) -> tuple[str, str]:
+    """Status of nested cross-validation on these samples, and the reason if it is not possible."""
     count = len(np.unique(donors))
     smallest = count - -(-count // folds)  # donors of the smallest training set
     if count < 2 * folds or smallest < inner_folds:
@@ -102,33 +103,35 @@ def read_tested_types(path: str) -> list[str]:
     types = read_cell_types(path)
     tested = types.loc[types["tested"], "id"].tolist()
     if not tested:
-        raise InputError(f"ridge.target: no cell type is tested, {path} says why; set ridge.target to null")
+        raise InputError(
+            f"ridge.target: no cell type is tested, see the reasons in {path}; set ridge.target to null"
+        )
     return tested
 
 
 def choose_samples(
     obs: pd.DataFrame, *, target: str, folds: int, inner_folds: int
 ) -> tuple[np.ndarray, dict[str, object]]:
-    """Samples of a cell type that take part in its prediction, and a row that says how many and why not.
+    """Samples of a cell type that take part in its prediction, and their status.
 
     obs: sample, donor, used and the target. Returns a mask (samples,) and status, reason, target, samples,
     donors, target_low, target_high, samples_not_used and samples_without_target. Raises InputError if the
-    target is no number.
+    target is not numeric.
     """
     check_target(obs, target)
     used = obs["used"].to_numpy(bool)
-    kept = used & obs[target].notna().to_numpy()
-    donors = obs.loc[kept, "donor"].to_numpy(object)
-    values = obs.loc[kept, target].astype(float)
-    status, reason = verdict(values.to_numpy(), donors, folds, inner_folds)
-    return kept, {
+    takes_part = used & obs[target].notna().to_numpy()
+    donors = obs.loc[takes_part, "donor"].to_numpy(object)
+    values = obs.loc[takes_part, target].astype(float)
+    status, reason = judge_samples(values.to_numpy(), donors, folds, inner_folds)
+    return takes_part, {
         "status": status,
         "reason": reason,
         "target": target,
-        "samples": int(kept.sum()),
+        "samples": int(takes_part.sum()),
         "donors": len(np.unique(donors)),
         "target_low": values.min(),
         "target_high": values.max(),
         "samples_not_used": int((~used).sum()),
-        "samples_without_target": int((used & ~kept).sum()),
+        "samples_without_target": int((used & ~takes_part).sum()),
     }

@@ -1,8 +1,11 @@
-"""Scores of out-of-fold predictions, and how uncertain they are: bootstrap over donors, paired over models.
+"""Score out-of-fold predictions, with intervals by a bootstrap over donors that is paired between models.
 
-R2 = 1 - sum (observed - predicted)^2 / sum (observed - mean observed)^2, below 0 where the mean would predict
-better; MAE and RMSE are in units of the target; Pearson's r says nothing about scale or level.
-A score is the mean of the repeats' scores.
+With y observed and p predicted values of the samples, each score the mean over repeats:
+
+r2      1 - sum (y - p)^2 / sum (y - mean y)^2; below 0 if the mean is a better prediction
+mae     mean |y - p|, in units of the target
+rmse    sqrt(mean (y - p)^2), in units of the target
+pearson correlation of y and p; does not depend on scale or level
 """
 
 import numpy as np
@@ -22,7 +25,7 @@ def arrange(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarr
     samples, repeats = table["sample"].nunique(), table["repeat"].nunique()
     if table.duplicated(["repeat", "sample"]).any() or len(table) != samples * repeats:
         raise ValueError(
-            f"{len(table)} predictions of {samples} samples in {repeats} repeats: not one of each"
+            f"{len(table)} predictions of {samples} samples in {repeats} repeats: not one for each"
         )
     folds = table.groupby(["repeat", "donor"])["fold"].nunique()
     if folds.max() > 1:
@@ -32,9 +35,9 @@ def arrange(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def resample(donors: np.ndarray, *, bootstraps: int, random_state: int) -> np.ndarray:
-    """How often each sample counts: (1 + bootstraps, samples), first once each, then with donors redrawn.
+    """Weights of the samples: (1 + bootstraps, samples), the first row all 1, then one row per resample.
 
-    A resample draws as many donors as there are, with replacement; a donor's samples come along together.
+    A resample draws as many donors as there are, with replacement, each with all its samples.
     Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
     """
     codes, names = pd.factorize(donors)
@@ -46,28 +49,28 @@ def resample(donors: np.ndarray, *, bootstraps: int, random_state: int) -> np.nd
 def score(observed: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """SCORES of weighted samples, mean over repeats: (resamples, 4).
 
-    observed, predicted: (repeats, samples); weights: (resamples, samples). R2 and Pearson's r are NaN where
-    a resample is of one target only, the latter also where a repeat's predictions are constant.
+    observed, predicted: (repeats, samples); weights: (resamples, samples). R2 and Pearson's r are NaN if a
+    resample has a constant target, Pearson's r also if the predictions of a repeat are constant.
     """
     y, error = observed - observed.mean(), observed - predicted
     p = predicted - predicted.mean(axis=1, keepdims=True)
     parts = [np.ones_like(y), np.abs(error), error**2, y, y**2, p, p**2, y * p]
     n, absolute, squared, sy, syy, sp, spp, syp = (weights @ part.T for part in parts)
-    variance_y, variance_p = varying(syy - sy**2 / n, syy), varying(spp - sp**2 / n, spp)
+    variance_y, variance_p = mask_constant(syy - sy**2 / n, syy), mask_constant(spp - sp**2 / n, spp)
     r2, mae, rmse = 1 - squared / variance_y, absolute / n, np.sqrt(squared / n)
     pearson = (syp - sy * sp / n) / np.sqrt(variance_y * variance_p)
-    return np.stack([each.mean(axis=1) for each in (r2, mae, rmse, pearson)], axis=1)
+    return np.stack([values.mean(axis=1) for values in (r2, mae, rmse, pearson)], axis=1)
 
 
-def varying(centred: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Sums of squares about the mean, NaN where they are nothing but rounding."""
+def mask_constant(centred: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Sums of squares about the mean; NaN if they are only rounding errors."""
     return np.where(centred > 1e-10 * squares, centred, np.nan)
 
 
-def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """A number and its interval: values (1 + bootstraps,), the number itself first.
+def add_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """A score and its interval under three names: name, name_low and name_high.
 
-    Resamples in which the number does not exist are left out.
+    values: (1 + bootstraps,), the score first. Resamples in which it is not defined are left out.
     """
     finite = values[1:][np.isfinite(values[1:])]
     low, high = np.quantile(finite, INTERVAL) if len(finite) else (np.nan, np.nan)
@@ -77,30 +80,30 @@ def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
 def compare(expression: np.ndarray, baselines: dict[str, np.ndarray]) -> dict[str, object]:
     """The gain of expression over the best baseline, the one with the smallest mean absolute error.
 
-    expression, and each baseline: (1 + bootstraps, 4) as `score` gives them for the same resamples, so that
-    differences are paired. gain_mae is the baseline's error minus that of expression, in units of the target;
-    gain_r2 the R2 of expression minus the baseline's. Both are above 0 where expression predicts better.
+    expression, and each baseline: (1 + bootstraps, 4) scores of the same resamples, so that differences are
+    paired. gain_mae = MAE of the baseline - MAE of expression, in units of the target; gain_r2 = R2 of
+    expression - R2 of the baseline. Above 0: expression predicts better.
     """
     best = min(baselines, key=lambda name: baselines[name][0, SCORES.index("mae")])
     gain = expression - baselines[best]
-    mae = with_interval("gain_mae", -gain[:, SCORES.index("mae")])
-    r2 = with_interval("gain_r2", gain[:, SCORES.index("r2")])
-    found = {"best_baseline": best, **mae, **r2}
+    mae = add_interval("gain_mae", -gain[:, SCORES.index("mae")])
+    r2 = add_interval("gain_r2", gain[:, SCORES.index("r2")])
+    gains = {"best_baseline": best, **mae, **r2}
     for name in ("gain_mae", "gain_r2"):
-        found[f"{name}_excludes_0"] = not found[f"{name}_low"] <= 0 <= found[f"{name}_high"]
-    return found
+        gains[f"{name}_excludes_0"] = not gains[f"{name}_low"] <= 0 <= gains[f"{name}_high"]
+    return gains
 
 
-def correct_gaps(pooled: pd.DataFrame) -> pd.DataFrame:
-    """How far each sample is predicted from its observed target, and how much of that its target explains.
+def correct_gaps(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Gap between predicted and observed target of each sample, also corrected for regression to the mean.
 
-    pooled: out-of-fold predictions of one cell type. predicted is the mean over repeats, gap = predicted -
-    observed. Predictions are drawn towards the mean, so gaps fall with the target whatever the sample;
-    expected = a + b x observed is the least-squares line through the predictions, corrected_gap = predicted -
-    expected, uncorrelated with the target. Source: Le et al. 2018, Frontiers in Aging Neuroscience 10:317;
-    Beheshti et al. 2019, NeuroImage: Clinical 24:102063.
+    predictions: out of fold, of one cell type; predicted is the mean over repeats. gap = predicted -
+    observed. Predictions are shrunk towards the mean, so gaps decrease with the target. expected = a + b *
+    observed is the least-squares line through the predictions; corrected_gap = predicted - expected is
+    uncorrelated with the target. Source: Le et al. 2018, Frontiers in Aging Neuroscience 10:317; Beheshti et
+    al. 2019, NeuroImage: Clinical 24:102063.
     """
-    gaps = pooled.groupby(["sample", "donor"], as_index=False)[["observed", "predicted"]].mean()
+    gaps = predictions.groupby(["sample", "donor"], as_index=False)[["observed", "predicted"]].mean()
     observed, predicted = gaps["observed"], gaps["predicted"]
     centred = observed - observed.mean()
     slope = (centred * predicted).sum() / (centred**2).sum()

@@ -1,12 +1,12 @@
-"""Predict the target without any gene, in the folds of `ridge`: what expression has to beat.
+"""Predict the target without gene expression, in the folds of `ridge`.
 
 `mean` predicts the mean of the training samples. Every other baseline is a ridge regression on a few columns
-of the samples: numbers as they are (a missing one becomes the training mean), categories as indicators of
-each level (a missing one is a level of its own), `composition` as logit((k + 0.5) / (n + 1)) of the k of a
-sample's n kept cells that belong to each type (Phipson et al. 2022, Bioinformatics 38:4720). Columns are
-standardised by the training samples. The penalty is one of `baseline_alpha`, in each training set the one
-with the smallest leave-one-out error (Golub, Heath & Wahba 1979, Technometrics 21:215; scikit-learn's
-RidgeCV): a baseline with many columns must not look weak because it overfits.
+of the samples: numbers (a missing value becomes the training mean), categories as indicators of each level
+(missing is a level), and `composition` as logit((k + 0.5) / (n + 1)), with k of the n kept cells of a sample
+in each cell type (Phipson et al. 2022, Bioinformatics 38:4720). Columns are standardised by the training
+samples. The penalty is chosen from `baseline_alpha` in each training set by the leave-one-out error (Golub,
+Heath & Wahba 1979, Technometrics 21:215; RidgeCV of scikit-learn), so that a baseline with many columns does
+not overfit.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ FEATURES = ["cell_type", "baseline", "column", "kind", "features", "missing", "c
 
 
 def design(obs: pd.DataFrame, column: str, shares: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, object]]:
-    """The features of one column, constant ones left out, and a record of what became of it.
+    """The features of one column without constant ones, and a record of their number and missing values.
 
-    obs: samples that take part; shares: logit shares of all cell types, rows by sample.
+    obs: samples that take part; shares: logit proportions of all cell types, rows by sample.
     """
     if column == COMPOSITION:
         kind, table = "composition", shares.loc[obs["sample"]].reset_index(drop=True)
@@ -44,7 +44,7 @@ def design(obs: pd.DataFrame, column: str, shares: pd.DataFrame) -> tuple[pd.Dat
 def predict(features: np.ndarray, target: np.ndarray, split: Split, alphas: list[float]) -> np.ndarray:
     """Target of the split's test rows by a ridge regression on its training rows.
 
-    features: (samples, features), missing values NaN; without a column, the mean of the training rows.
+    features: (samples, features), missing values NaN. Without features: the mean of the training rows.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import RidgeCV
@@ -72,13 +72,13 @@ def baselines(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Out-of-fold predictions of each baseline for one cell type, and a row for each of their columns.
 
-    obs: the samples' rows of that type; samples without use or target are left out as in `ridge`. Both tables
-    are empty where nothing can be predicted; the status of `ridge` says why.
+    obs: the rows of that cell type; samples that are not used or have no target are left out as in `ridge`.
+    Both tables are empty if nothing can be predicted; the status of `ridge` has the reason.
     """
-    kept, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
+    takes_part, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
     if facts["status"] != "predicted":
         return pd.DataFrame(columns=PREDICTIONS[1:]), pd.DataFrame(columns=FEATURES[1:])
-    obs = obs[kept].reset_index(drop=True)
+    obs = obs[takes_part].reset_index(drop=True)
     values = obs[target].to_numpy(float)
     seed = {"inner_folds": inner_folds, "random_state": random_state}
     splits = make_splits(obs["donor"].to_numpy(object), folds=folds, repeats=repeats, **seed)
@@ -117,5 +117,5 @@ if __name__ == "__main__":
         write_tsv(features[FEATURES], out.features)
         constant = features[features["constant"].astype(bool)]
         for row in constant.itertuples():
-            print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant, without effect")
+            print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant and has no effect")
         print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")

@@ -1,14 +1,15 @@
-"""Predict a numeric covariate of every sample from each cell type's sums, out of fold, with one ridge alpha.
+"""Predict a numeric covariate of each sample from the sums of a cell type, out of fold, for one ridge alpha.
 
-Expression is log1p(10,000 x count / the sample's total over all genes), natural logs: at one count per ten
-thousand the offset is that of a shallow sum, so depth shows less than in log2(CPM + 1). In every training set
-anew: a gene is eligible when counted in `min_share` of its samples, the `n_top_genes` with the largest
-variance are taken, standardised by their mean and standard deviation, and a ridge regression is fitted that
-minimises sum (y - b0 - z b)^2 + alpha sum b^2 (Hoerl & Kennedy 1970, Technometrics 12:55; scikit-learn).
-Folds hold whole donors and are the same for every alpha (_folds.py). Inner folds within each outer training
-set give the error by which ridge_summary chooses alpha without ever seeing the samples that it is scored on.
-The null: the same with the target exchanged between donors. Genes do not depend on the target, so all
-permutations share the genes and the factorisation of each training set.
+x = ln(1 + 10,000 * count / counts of the sample); an offset of one count per 10,000 is of the size of a
+shallow sum, so depth has less influence than in log2(CPM + 1). In each training set, genes with a count in
+`min_share` of the samples are eligible, and the `n_top_genes` with the largest variance are standardised: z =
+(x - mean) / sd. Ridge regression minimises sum (y - b0 - z b)^2 + alpha sum b^2, y being the target (Hoerl &
+Kennedy 1970, Technometrics 12:55; scikit-learn).
+
+Folds have whole donors and are the same for every alpha (_folds.py). The error in inner folds, within each
+outer training set, is that by which ridge_summary chooses alpha, without the samples on which it is scored.
+The null repeats everything with the target permuted between donors. The choice of genes does not depend on
+the target, so all permutations use the same genes and factorisation of each training set.
 """
 
 from itertools import batched
@@ -49,7 +50,7 @@ INTERCEPT = "(intercept)"
 
 
 def log_expression(counts: csr_array) -> csr_array:
-    """log1p of counts per 10,000 (natural log): (samples, genes), zero exactly where the count is zero."""
+    """ln(1 + counts per 10,000), (samples, genes); 0 exactly if the count is 0."""
     rate = counts.astype(float)
     rate.data *= np.repeat(1e4 / counts.sum(axis=1), np.diff(counts.indptr))
     return rate.log1p()
@@ -58,11 +59,11 @@ def log_expression(counts: csr_array) -> csr_array:
 def choose_genes(
     expression: np.ndarray, training: list[np.ndarray], *, n_top_genes: int, min_share: float
 ) -> list[np.ndarray]:
-    """Columns chosen for each training set, from that set's rows alone, in ascending order.
+    """Columns for each training set, chosen by the rows of that set alone, in ascending order.
 
-    expression: (samples, genes) log expression. Among the genes counted in min_share of the rows, those with
-    the largest variance over the rows (ties: the first). All sets at once: three matrix products instead of
-    passes over the matrix for each set.
+    expression: (samples, genes) log expression. Among the genes with a count in min_share of the rows, those
+    with the largest variance over the rows (ties: the first). Three matrix products for all sets together
+    replace a pass over the matrix for each set.
     """
     member = np.zeros((len(training), len(expression)))
     for number, rows in enumerate(training):
@@ -70,20 +71,20 @@ def choose_genes(
     size = member.sum(axis=1, keepdims=True)
     share = member @ (expression > 0) / size
     variance = member @ expression**2 / size - (member @ expression / size) ** 2
-    chosen = []
+    columns = []
     for shares, variances in zip(share, variance, strict=True):
         eligible = np.flatnonzero(shares >= min_share)
         best = np.argsort(-variances[eligible], kind="stable")[:n_top_genes]
-        chosen.append(np.sort(eligible[best]))
-    return chosen
+        columns.append(np.sort(eligible[best]))
+    return columns
 
 
 def prepare(
     counts: csr_array, genes: pd.DataFrame, training: list[np.ndarray], **settings: float
 ) -> tuple[np.ndarray, pd.DataFrame, list[np.ndarray]]:
-    """Log expression (samples, genes) of the genes that can be chosen, these genes, and choose_genes of them.
+    """Dense log expression (samples, genes), its genes, and the columns of choose_genes.
 
-    A gene that could be eligible in no training set is not made dense.
+    Genes that are not eligible in any training set are left out.
     """
     logged = log_expression(counts)
     possible = logged.count_nonzero(axis=0) / min(map(len, training)) >= settings["min_share"]
@@ -92,7 +93,7 @@ def prepare(
 
 
 def fit(expression: np.ndarray, target: np.ndarray, alpha: float):
-    """Pipeline that standardises genes and predicts by ridge regression, fitted."""
+    """Fitted pipeline of standardisation and ridge regression."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -108,25 +109,25 @@ def predict(
     genes: np.ndarray,
     alpha: float,
 ) -> np.ndarray:
-    """Targets of the test rows predicted by a model of the training rows on the chosen columns."""
+    """Targets of the test rows, predicted from the columns `genes` by a model of the training rows."""
     table = expression[:, genes]
     return fit(table[train], targets[train], alpha).predict(table[test])
 
 
 def cross_validate(
-    expression: np.ndarray, targets: np.ndarray, splits: list[Split], chosen: list[np.ndarray], alpha: float
+    expression: np.ndarray, targets: np.ndarray, splits: list[Split], columns: list[np.ndarray], alpha: float
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Predict each split's test rows from its training rows, and each inner fold likewise.
+    """Predict the test rows of each split from its training rows, and the same in each inner fold.
 
-    targets: (samples, 1 + permutations), the true target first. chosen: columns for each of
-    training_sets(splits). Returns predictions (repeat, fold, row, predicted), every row once per repeat;
-    inner (repeat, fold, inner_mse: mean over all rows of the training set); and for each permutation the same
-    error, sse and sst: sums over the test rows of squared errors and of squared distances from the mean.
+    targets: (samples, 1 + permutations), the true target first. columns: of each of training_sets(splits).
+    Returns predictions (repeat, fold, row, predicted), every row once per repeat; inner (repeat, fold,
+    inner_mse: mean over all rows of the training set); and for each permutation inner_mse, sse and sst, the
+    sums over the test rows of squared errors and of squared distances from the mean.
     """
     predictions, inner, null = [], [], []
     sets = 1 + len(splits[0].inner)
     distances = (targets - targets.mean(axis=0)) ** 2
-    for split, (genes, *inner_genes) in zip(splits, batched(chosen, sets), strict=True):
+    for split, (genes, *inner_genes) in zip(splits, batched(columns, sets), strict=True):
         where = {"repeat": split.repeat, "fold": split.fold}
         predicted = predict(expression, targets, split.train, split.test, genes, alpha)
         predictions.append(pd.DataFrame({**where, "row": split.test, "predicted": predicted[:, 0]}))
@@ -145,9 +146,10 @@ def cross_validate(
 
 
 def coefficients(model, genes: pd.DataFrame) -> pd.DataFrame:
-    """A fitted pipeline as a table: the intercept, then the genes by the size of their coefficient.
+    """Table of a fitted pipeline: the intercept, then the genes by absolute coefficient.
 
-    Prediction = intercept + sum of coefficient x (log expression - mean) / sd; coefficients in target units.
+    Prediction = intercept + sum of coefficient * (x - mean) / sd, x: log expression; coefficients in units of
+    the target.
     """
     scaler, regression = model
     table = genes.assign(coefficient=regression.coef_, mean=scaler.mean_, sd=scaler.scale_)
@@ -173,14 +175,14 @@ def ridge(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Nested cross-validation and final model of one cell type and alpha.
 
-    counts, obs, genes: as read_types yields them; samples not used or without target are left out, counted.
-    Returns predictions, inner errors, one row of status, the coefficients of the model on all samples, and
-    the errors under permuted targets; without samples or genes enough for folds, the status says so and the
-    other tables are empty. Raises InputError if the target is no numeric column of obs.
+    counts, obs, genes: as read_types yields them; samples that are not used or have no target are left out.
+    Returns predictions, inner errors, a status row, the coefficients of the model on all samples, and the
+    errors with permuted targets. If there are too few samples or genes, the status has the reason and the
+    other tables are empty. Raises InputError if the target is not a numeric column of obs.
     """
-    kept, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
+    takes_part, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
     status = {"alpha": alpha, **facts, "genes": 0}
-    obs, values = obs[kept], obs.loc[kept, target].to_numpy(float)
+    obs, values = obs[takes_part], obs.loc[takes_part, target].to_numpy(float)
     if status["status"] == "predicted":
         splits = make_splits(
             obs["donor"].to_numpy(object),
@@ -190,17 +192,18 @@ def ridge(
             random_state=random_state,
         )
         training = [*training_sets(splits), np.arange(len(obs))]  # the last: all samples
-        chosen_by = {"n_top_genes": n_top_genes, "min_share": min_share}
-        expression, genes, (*chosen, final) = prepare(counts[kept], genes, training, **chosen_by)
-        if min(map(len, [*chosen, final])) == 0:
+        choice = {"n_top_genes": n_top_genes, "min_share": min_share}
+        expression, genes, (*columns, final) = prepare(counts[takes_part], genes, training, **choice)
+        if min(map(len, [*columns, final])) == 0:
             status["status"] = "no_eligible_genes"
             status["reason"] = f"no gene is counted in {min_share:g} of the samples (ridge.min_share)"
     if status["status"] != "predicted":
-        return empty(PREDICTIONS), empty(INNER), pd.DataFrame([status]), empty(COEFFICIENTS), empty(NULL)
+        predictions, inner, table, null = map(make_empty, (PREDICTIONS, INNER, COEFFICIENTS, NULL))
+        return predictions, inner, pd.DataFrame([status]), table, null
 
     seed = {"permutations": permutations, "random_state": random_state}
     targets = np.column_stack([values, permute(values, obs["donor"].to_numpy(object), **seed)])
-    predictions, inner, null = cross_validate(expression, targets, splits, chosen, alpha)
+    predictions, inner, null = cross_validate(expression, targets, splits, columns, alpha)
     rows = predictions.pop("row").to_numpy()
     about = obs[["sample", "donor"]].iloc[rows].reset_index(drop=True)
     predictions = pd.concat([predictions, about], axis=1).assign(observed=values[rows])
@@ -210,7 +213,7 @@ def ridge(
     return predictions, inner, pd.DataFrame([status]), coefficients(model, genes.iloc[final]), null
 
 
-def empty(columns: dict[str, str]) -> pd.DataFrame:
+def make_empty(columns: dict[str, str]) -> pd.DataFrame:
     """A table without rows."""
     return pd.DataFrame(columns=list(columns)).astype(columns)
 
@@ -229,5 +232,5 @@ if __name__ == "__main__":
         write_tsv(status, out.status)
         table.to_parquet(out.coefficients, index=False)
         null.to_parquet(out.null, index=False)
-        done = (status["status"] == "predicted").sum()
-        print(f"ridge: {done} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")
+        predicted = (status["status"] == "predicted").sum()
+        print(f"ridge: {predicted} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")

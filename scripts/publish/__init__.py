@@ -1,5 +1,5 @@
-"""The verified release: what others may rely on. Programs use what is imported here."""
+"""The verified release, which others may rely on. Programs import from here."""
 
-from publish._release import RELEASES, by_time, current, faults, point
+from publish._release import RELEASES, check_release, list_by_time, read_current, switch_release
 
-__all__ = ["RELEASES", "by_time", "current", "faults", "point"]
+__all__ = ["RELEASES", "check_release", "list_by_time", "read_current", "switch_release"]

@@ -1,6 +1,6 @@
-"""Write all kept cells of a cohort as one AnnData file, its counts in pieces, so in bounded memory.
+"""Write all kept cells of a cohort as one AnnData file, with the counts block by block in bounded memory.
 
-Names follow CELLxGENE where they apply (https://github.com/chanzuckerberg/single-cell-curation, schema 5):
+Names follow CELLxGENE where possible (https://github.com/chanzuckerberg/single-cell-curation, schema 5):
 obs `donor_id`, `cell_type`, var `feature_name`, obsm `X_...`, raw counts as float32 CSR, text as categories.
 """
 
@@ -41,10 +41,10 @@ def describe_cells(
 
 
 def in_order(table: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
-    """The rows of a table of cells in the order of the names; ValueError unless they are the same cells."""
+    """The rows of a table of cells in the order of `names`; ValueError unless they are the same cells."""
     rows = pd.Index(table["cell"]).get_indexer(names)
     if len(table) != len(names) or (rows < 0).any():
-        raise ValueError(f"{len(table):,} cells where {len(names):,} are kept, or others")
+        raise ValueError(f"the table has {len(table):,} cells, not the {len(names):,} kept cells")
     return table.drop(columns="cell").iloc[rows]
 
 
@@ -61,11 +61,10 @@ def write_cohort(
     blocks: Iterator[sparse.csr_array] | None,
     index: type = np.int32,
 ) -> None:
-    """An h5ad of these cells and genes; without blocks of counts it has no X.
+    """Write an h5ad of these cells and genes; without blocks of counts it has no X.
 
-    obsm: name and array of one embedding after the other, so that one is in memory at a time. index: integers
-    that can count the values of all blocks.
-    Raises ValueError for a count that float32 cannot hold.
+    obsm: yields name and array of the embeddings, so that only one is in memory. index: integer type that can
+    count the values of all blocks. Raises ValueError for a count that float32 cannot represent exactly.
     """
     with create_h5ad(path, obs, var, uns={"default_embedding": "X_umap"}, obsm=obsm) as file:
         if blocks is None:

@@ -1,4 +1,4 @@
-"""Each file of a release against its kind in the contract: text, images, JSON, tables and their columns."""
+"""Check each file of a release against the contract: text, images, JSON, tables and their columns."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+INDEFINITE = {"integer": "an integer", "number": "a number"}  # types of the contract
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
@@ -23,7 +24,7 @@ def read_column(table: h5py.Group, name: str) -> pd.Series:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table of the release; TSV as text; of an h5ad obs, with the names of its rows in `index`."""
+    """A table of the release; TSV as text; for an h5ad its obs, with the names of its rows in `index`."""
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pandas()
     if path.suffix == ".tsv":
@@ -34,14 +35,14 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.DataFrame({"index": read_column(obs, obs.attrs["_index"]), **columns})
 
 
-def shown(values: pd.Series) -> str:
-    """The first of some values as a person writes it."""
+def show_first(values: pd.Series) -> str:
+    """The first value as text."""
     value = values.iloc[0]
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def fault_of_column(values: pd.Series, spec: dict) -> str:
-    """What is wrong with a column by its specification; empty if nothing is."""
+def check_column(values: pd.Series, spec: dict) -> str:
+    """The problem of a column by its specification; "" without one."""
     kind = spec["type"].removesuffix("?")
     missing = values.isna()
     if not pd.api.types.is_numeric_dtype(values):
@@ -51,43 +52,45 @@ def fault_of_column(values: pd.Series, spec: dict) -> str:
     present = values[~missing]
     if kind == "text":
         if pd.api.types.is_numeric_dtype(present) and len(present):
-            return f"holds numbers such as {shown(present)}, not text"
-        odd = present[~present.isin(spec["values"])] if "values" in spec else present[:0]
-        return f"holds {shown(odd)}, which is none of {spec['values']}" if len(odd) else ""
+            return f"has numbers such as {show_first(present)}, not text"
+        wrong = present[~present.isin(spec["values"])] if "values" in spec else present[:0]
+        return f"has {show_first(wrong)}, which is not one of {spec['values']}" if len(wrong) else ""
     if kind == "boolean":
-        odd = present[~present.astype(str).isin(["True", "False"])]
-        return f"holds {shown(odd)}, not true or false" if len(odd) else ""
+        wrong = present[~present.astype(str).isin(["True", "False"])]
+        return f"has {show_first(wrong)}, not true or false" if len(wrong) else ""
     numbers = pd.to_numeric(present.astype(object), errors="coerce")
     wrong = numbers.isna()
     if kind == "integer":
         wrong |= numbers != numbers.round()
     wrong |= (numbers < spec.get("min", -np.inf)) | (numbers > spec.get("max", np.inf))
     limits = [f"{end} {spec[end]}" for end in ("min", "max") if end in spec]
-    return f"holds {shown(present[wrong])}, no {' '.join([kind, *limits])}" if wrong.any() else ""
+    if not wrong.any():
+        return ""
+    return f"has {show_first(present[wrong])}, which is not {' '.join([INDEFINITE[kind], *limits])}"
 
 
 def check_table(path: str, table: pd.DataFrame, spec: dict, common: dict) -> list[str]:
-    """Columns of a table, and its key, against the contract."""
-    faults = []
+    """Problems of the columns and key of a table."""
+    problems = []
     columns = {name: column or common[name] for name, column in spec["columns"].items()}
     for name, column in columns.items():
         if name in table:
-            fault = fault_of_column(table[name], column)
-            faults += [f"{path}: column {name} {fault}"] if fault else []
+            problem = check_column(table[name], column)
+            problems += [f"{path}: column {name} {problem}"] if problem else []
         elif not column.get("optional"):
-            faults.append(f"{path}: column {name} is missing")
+            problems.append(f"{path}: column {name} is missing")
     if "further" not in spec:
         unknown = [name for name in table if name not in columns]
-        faults += [f"{path}: column {name} is not in the contract, describe it there" for name in unknown]
+        problems += [f"{path}: column {name} is not in the contract, describe it there" for name in unknown]
     key = [name for name in spec.get("key", ()) if name in table]
     if key and table.duplicated(key).any():
         twice = dict(table.loc[table.duplicated(key), key].iloc[0])
-        faults.append(f"{path}: has {', '.join(f'{name} {twice[name]}' for name in key)} more than once")
-    return faults
+        problems.append(f"{path}: has {', '.join(f'{name} {twice[name]}' for name in key)} more than once")
+    return problems
 
 
 def check_text(data: bytes) -> str:
-    """What is wrong with a text file as such; empty if nothing is."""
+    """The problem of a text file as such; "" without one."""
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -98,41 +101,41 @@ def check_text(data: bytes) -> str:
 
 
 def check_plain(path: Path, spec: dict) -> str:
-    """What is wrong with a file that is no table; empty if nothing is."""
+    """The problem of a file that is not a table; "" without one."""
     data = path.read_bytes()
     if path.suffix == ".png":
-        return "" if data.startswith(PNG) and data.endswith(PNG_END) else "is no PNG image"
-    if fault := check_text(data):
-        return fault
+        return "" if data.startswith(PNG) and data.endswith(PNG_END) else "is not a PNG image"
+    if problem := check_text(data):
+        return problem
     if path.suffix == ".html":
         whole = data.lstrip()[:15].lower() == b"<!doctype html>" and data.rstrip().endswith(b"</html>")
-        return "" if whole else "is no whole HTML page"
+        return "" if whole else "is not a complete HTML page"
     content = json.loads(data)
     missing = [key for key in spec["keys"] if key not in content]
     return f"lacks {', '.join(missing)}" if missing else ""
 
 
 def check_contents(root: Path, files: list[dict], contract: dict) -> tuple[list[str], dict]:
-    """Every file against its kind in the contract; also the tables, by path."""
-    faults, tables = [], {}
+    """Problems of the files by their kinds in the contract, and the tables by path."""
+    problems, tables = [], {}
     for entry in files:
         path, spec = entry["path"], contract["files"].get(entry["schema"])
         if spec is None:
-            faults.append(f"{path}: its schema {entry['schema']} is not in the contract")
+            problems.append(f"{path}: its schema {entry['schema']} is not in the contract")
             continue
         try:
             if "columns" not in spec:
-                fault = check_plain(root / path, spec)
-                faults += [f"{path}: {fault}"] if fault else []
+                problem = check_plain(root / path, spec)
+                problems += [f"{path}: {problem}"] if problem else []
                 continue
-            if path.endswith(".tsv") and (fault := check_text((root / path).read_bytes())):
-                faults.append(f"{path}: {fault}")
+            if path.endswith(".tsv") and (problem := check_text((root / path).read_bytes())):
+                problems.append(f"{path}: {problem}")
                 continue
             table = tables[path] = read_table(root / path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            faults.append(f"{path}: cannot be read ({error!r})")
+            problems.append(f"{path}: cannot be read ({error!r})")
             continue
-        faults += check_table(path, table.drop(columns="index", errors="ignore"), spec, contract["columns"])
+        problems += check_table(path, table.drop(columns="index", errors="ignore"), spec, contract["columns"])
         if len(table) != entry["rows"]:
-            faults.append(f"{path}: has {len(table)} rows, {entry['rows']} in the manifest")
-    return faults, tables
+            problems.append(f"{path}: has {len(table)} rows, {entry['rows']} in the manifest")
+    return problems, tables

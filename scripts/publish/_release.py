@@ -1,8 +1,8 @@
-"""Releases on disk: `releases/<id>/` beside the link `v1` that points to one of them.
+"""Write, switch and remove releases: folders `releases/<id>/`, and a link `v1` to one of them.
 
-A release is built in a hidden sibling, flushed to disk and renamed to its place; then the link is replaced,
-which is one atomic step. Killed at any moment, the link leads to the old or to the new release, and both are
-whole. What a killed process left has a hidden name and is removed by the next one.
+A release is built in a hidden folder, flushed to disk and renamed; then the link is replaced in one atomic
+step. After a kill at any moment the link leads to the old or to the new release, and both are complete.
+Hidden folders of a killed process are removed by the next one.
 """
 
 import json
@@ -19,15 +19,15 @@ LINK, RELEASES, HIDDEN = "v1", "releases", ".tmp-"
 VERIFY = Path(__file__).with_name("verify.py")
 
 
-def faults(folder: Path) -> str:
-    """What verify.py prints about a release that is not whole; nothing if it is."""
+def check_release(folder: Path) -> str:
+    """The problems that verify.py prints about a release; "" if it is complete and correct."""
     command = [sys.executable, str(VERIFY), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr or f"exit code {done.returncode}") if done.returncode else ""
 
 
-def staging(publish: Path) -> Path:
-    """A new empty hidden folder in which to build, after removing what killed processes left."""
+def make_staging(publish: Path) -> Path:
+    """A new empty hidden folder for a release; those of killed processes are removed."""
     (publish / RELEASES).mkdir(parents=True, exist_ok=True)
     for stale in [*publish.glob(f"{HIDDEN}release-*"), *publish.glob(f"{HIDDEN}link-*")]:
         stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
@@ -37,7 +37,7 @@ def staging(publish: Path) -> Path:
 
 
 def flush(folder: Path) -> None:
-    """Have everything below a folder on disk: contents of the files, then names in the folders."""
+    """Flush everything below a folder to disk: contents of the files, then names in the folders."""
     for here, _, files in os.walk(folder, topdown=False):
         for path in [*(Path(here, file) for file in files), Path(here)]:
             _flush_one(path)
@@ -51,33 +51,36 @@ def _flush_one(path: Path) -> None:
         os.close(descriptor)
 
 
-def settle(built: Path, final: Path) -> None:
-    """Give a built release its name, unless one with the same content has it: then that one stays."""
+def rename_release(folder: Path, final: Path) -> None:
+    """Rename a folder to its final name, unless it exists: then it has the same content and stays."""
     if not final.exists():
-        flush(built)
-        os.rename(built, final)
+        flush(folder)
+        os.rename(folder, final)
         _flush_one(final.parent)
 
 
-def point(publish: Path, release: str) -> None:
-    """Let the link lead to a release, at once. InputError when something else than a link has its name."""
+def switch_release(publish: Path, release: str) -> None:
+    """Replace the link by one to this release, in one atomic step.
+
+    Raises InputError if v1 exists and is not a link.
+    """
     link = publish / LINK
     if link.exists() and not link.is_symlink():
-        raise InputError(f"{link}: is no link to a release; move it away")
-    fresh = publish / f"{HIDDEN}link-{uuid.uuid4().hex[:8]}"
-    fresh.symlink_to(Path(RELEASES, release))
-    os.replace(fresh, link)
+        raise InputError(f"{link}: is not a link to a release; move it away")
+    new = publish / f"{HIDDEN}link-{uuid.uuid4().hex[:8]}"
+    new.symlink_to(Path(RELEASES, release))
+    os.replace(new, link)
     _flush_one(publish)
 
 
-def current(publish: Path) -> str | None:
+def read_current(publish: Path) -> str | None:
     """The release that the link leads to; None without a link."""
     link = publish / LINK
     return Path(os.readlink(link)).name if link.is_symlink() else None
 
 
-def by_time(publish: Path) -> list[str]:
-    """All releases, the one published last in front."""
+def list_by_time(publish: Path) -> list[str]:
+    """Ids of all releases, the latest first."""
     folders = [path for path in (publish / RELEASES).iterdir() if not path.name.startswith(".")]
     times = {
         path.name: json.loads((path / "run.json").read_text(encoding="utf-8"))["published_at"]
@@ -87,10 +90,10 @@ def by_time(publish: Path) -> list[str]:
 
 
 def prune(publish: Path, keep: int) -> list[str]:
-    """Remove all but the current release and the `keep` others that were published last; returns which."""
-    others = [release for release in by_time(publish) if release != current(publish)]
+    """Remove all but the current release and the `keep` latest others; returns the removed ids."""
+    others = [release for release in list_by_time(publish) if release != read_current(publish)]
     for release in others[keep:]:
-        doomed = publish / f"{HIDDEN}release-{release}"
-        os.rename(publish / RELEASES / release, doomed)  # a half-removed release has no name of a release
-        shutil.rmtree(doomed)
+        hidden = publish / f"{HIDDEN}release-{release}"
+        os.rename(publish / RELEASES / release, hidden)  # so that releases/ never has half of a release
+        shutil.rmtree(hidden)
     return others[keep:]

@@ -1,7 +1,7 @@
-"""Write down what a run is made of: workflow version and commit, digests of code, config and lock, versions.
+"""Write the provenance of a run: workflow version and commit, digests of code, config and lock, versions.
 
-All of it is params of the rule, so it cannot be stale: whatever changes there makes this job run again.
-Digests of the inputs are added by `publish`, which has them as its inputs.
+All values are params of the rule, so a change of any of them runs this job again. The digests of the input
+files are added by `publish`, which has these files as inputs.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ CITATION = "To cite it: CITATION.cff of the project, with this version."
 
 
 def describe(*, config: dict, **facts: object) -> dict:
-    """The facts as given, with the config, its digest and its seed.
+    """The facts, with the config, its digest and its seed.
 
-    The digest is SHA-256 of the config as JSON with sorted keys and without spaces.
+    The digest is the SHA-256 of the config as JSON with sorted keys and without spaces.
     """
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return facts | {

@@ -1,9 +1,9 @@
-"""Gather what others may rely on into one release, verify it as they would, and switch to it at once.
+"""Write a release of the results that others may rely on, verify it, and switch to it in one step.
 
-What is published, from where, is the list in workflow/schemas/publish.yaml. Tables in parts are joined; other
-files are copied byte for byte; cohort.h5ad is assembled from the tables of cells
-and, with publish.counts, the counts of the shards. verify.py has to find no fault before the release gets
-its name, which is a digest of its content: the same content is the same release.
+workflow/schemas/publish.yaml lists the files and their sources. Tables in parts are joined; other files are
+copied byte for byte; cohort.h5ad is written from the tables of cells and, with publish.counts, the counts of
+the shards. Only a release without problems in verify.py gets its id, a digest of its content: the same
+content is the same release.
 """
 
 import hashlib
@@ -22,14 +22,22 @@ import pyarrow.parquet as pq
 from files import count_rows, read_in_order, read_tsv, write_tsv
 from job import InputError, job
 from publish._cohort_file import describe_cells, in_order, index_type, write_cohort
-from publish._release import RELEASES, current, faults, point, prune, settle, staging
+from publish._release import (
+    RELEASES,
+    check_release,
+    make_staging,
+    prune,
+    read_current,
+    rename_release,
+    switch_release,
+)
 from verify import release_id
 
 EMBEDDINGS = {"X_pca": "pca", "X_harmony": "harmony", "X_umap": "umap"}
 
 
 def join(parts: list[str], target: Path) -> None:
-    """Write the parts of a table below each other, text as it is."""
+    """Concatenate the parts of a table; text does not change."""
     if target.suffix == ".tsv":
         write_tsv(pd.concat(map(read_tsv, parts)), target)
     else:
@@ -37,10 +45,9 @@ def join(parts: list[str], target: Path) -> None:
 
 
 def gather(files: list[dict], sources: list[str], folder: Path) -> None:
-    """Copy or join the sources into their places.
+    """Copy or join the sources into the folder.
 
-    files: kind, path and parts, the number of sources that it is made of; sources: all of them in one list,
-    in the order of files.
+    files: kind, path and parts, the number of sources of the file; sources: of all files, in their order.
     """
     rest = iter(sources)
     for file in files:
@@ -108,12 +115,12 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def describe_inputs(paths: list[str]) -> list[dict]:
-    """Name, bytes and digest of each file of the cohort and of gene sets; the config says where they were."""
+    """Name, bytes and digest of each input file; the config has their paths."""
     return [{"name": Path(p).name, "bytes": os.path.getsize(p), "sha256": digest(p)} for p in paths]
 
 
 def describe_run() -> dict:
-    """When and where this job runs; nothing else in a release is about that."""
+    """Time and place of this job, which no other file of a release has."""
     return {
         "published_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         "host": socket.gethostname(),
@@ -131,8 +138,8 @@ def build(folder: Path, paths: object, params: object) -> str:
     write_json(folder / "provenance.json", provenance | {"inputs": inputs})
     write_json(folder / "run.json", describe_run())
     write_json(folder / "contract.json", params.contract)
-    made = {spec["path"]: kind for kind, spec in params.contract["files"].items() if "source" not in spec}
-    kinds = made | {file["path"]: file["kind"] for file in params.files}
+    written = {spec["path"]: kind for kind, spec in params.contract["files"].items() if "source" not in spec}
+    kinds = written | {file["path"]: file["kind"] for file in params.files}
     volatile = [spec["path"] for spec in params.contract["files"].values() if spec.get("volatile")]
     files = list_files(folder, kinds)
     release = release_id(files, volatile)
@@ -142,25 +149,24 @@ def build(folder: Path, paths: object, params: object) -> str:
 
 
 def publish(place: Path, paths: object, params: object) -> str:
-    """Build a release aside, verify it, give it its name and let v1 lead to it; returns its id.
+    """Build a release, verify it and switch v1 to it; returns its id.
 
     place: the folder of v1 and releases; paths, params: named inputs and params of the rule.
-    Raises RuntimeError when the release has faults, and InputError when a release with the
-    same content is there and was changed.
+    Raises RuntimeError if the release has problems, and InputError if the release exists and was changed.
     """
-    folder = staging(place)
+    folder = make_staging(place)
     try:
         release = build(folder, paths, params)
-        if found := faults(folder):
-            raise RuntimeError(f"not fit to be published: {found}")
+        if problems := check_release(folder):
+            raise RuntimeError(f"not published, verify.py found problems: {problems}")
         final = place / RELEASES / release
-        if final.exists() and faults(final):
-            raise InputError(f"{final}: was changed since it was published; remove it and run again")
-        settle(folder, final)
+        if final.exists() and check_release(final):
+            raise InputError(f"{final}: was changed after it was published; remove it and run again")
+        rename_release(folder, final)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    before = current(place)
-    point(place, release)
+    before = read_current(place)
+    switch_release(place, release)
     removed = prune(place, params.keep)
     print(f"publish: release {release}, before it {before}; removed {', '.join(removed) or 'none'}")
     return release

@@ -1,1 +1,1 @@
-"""The page that a person reads."""
+"""The page with all results."""

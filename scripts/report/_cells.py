@@ -1,4 +1,4 @@
-"""What the report says about cells: QC distributions with limits, share kept per sample, maps."""
+"""Data of the page about cells: QC distributions with limits, share kept per sample, maps."""
 
 import base64
 import io
@@ -38,23 +38,23 @@ SHOWN_LEVELS = 30  # in a legend
 
 
 def histograms(cells: pd.DataFrame, limits: pd.DataFrame, doublets: pd.DataFrame) -> list[dict]:
-    """Cells per bin of each metric, kept and dropped by each step, with the limits that held.
+    """Cells per bin of each metric, kept and dropped by each step, with the limits.
 
-    cells: cells.parquet; limits: one row per sample; doublets: one row per group. A limit that is the same
+    cells: cells.parquet; limits: one row per sample; doublets: one row per group. A limit with the same value
     in every sample has low = high.
     """
     outcome = np.where(cells["kept"], "kept", cells["step"].astype(str))
-    found = []
+    panels = []
     for metric, (label, unit, log) in METRICS.items():
         values = cells[metric].to_numpy(dtype=float)
-        there = np.isfinite(values)
-        if not there.any():
+        finite = np.isfinite(values)
+        if not finite.any():
             continue
-        shown = np.log10(values[there] + 1) if log else values[there]
-        edges = np.histogram_bin_edges(shown, BINS)
-        counts = {name: np.histogram(shown[outcome[there] == name], edges)[0].tolist() for name in OUTCOMES}
+        scaled = np.log10(values[finite] + 1) if log else values[finite]
+        edges = np.histogram_bin_edges(scaled, BINS)
+        counts = {name: np.histogram(scaled[outcome[finite] == name], edges)[0].tolist() for name in OUTCOMES}
         ranges = limit_ranges(metric, limits, doublets)
-        found.append(
+        panels.append(
             {
                 "metric": metric,
                 "label": label,
@@ -62,15 +62,15 @@ def histograms(cells: pd.DataFrame, limits: pd.DataFrame, doublets: pd.DataFrame
                 "log": log,
                 "edges": [float(f"{edge:.6g}") for edge in edges],
                 "counts": counts,
-                "cells": int(there.sum()),
+                "cells": int(finite.sum()),
                 "limits": ranges,
             }
         )
-    return found
+    return panels
 
 
 def limit_ranges(metric: str, limits: pd.DataFrame, doublets: pd.DataFrame) -> list[dict]:
-    """Name, lowest, median and highest value of each limit on a metric, and in how many samples it held."""
+    """Each limit of a metric: name, lowest, median and highest value, and number of samples with it."""
     columns = {name: limits[name] for name, of in LIMITS.items() if of == metric and name in limits}
     if metric == "doublet_score":
         columns = {"threshold": doublets["threshold"]}
@@ -84,29 +84,29 @@ def limit_ranges(metric: str, limits: pd.DataFrame, doublets: pd.DataFrame) -> l
 
 
 def kept_by_sample(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
-    """Samples with their covariates, usable cells (that load let in), kept cells and the share kept."""
+    """Samples with their covariates, usable cells, kept cells and the share kept."""
     usable = cells[cells["step"].astype(str) != "load"]
-    counted = usable.groupby(usable["sample"].astype(str), observed=True)["kept"].agg(["size", "sum"])
+    counts = usable.groupby(usable["sample"].astype(str), observed=True)["kept"].agg(["size", "sum"])
     table = samples.rename(columns={"cells": "usable", "kept": "sample_kept"})
-    table["kept"] = table["sample"].map(counted["sum"]).fillna(0).astype(int)
-    table["usable"] = table["sample"].map(counted["size"]).fillna(0).astype(int)
+    table["kept"] = table["sample"].map(counts["sum"]).fillna(0).astype(int)
+    table["usable"] = table["sample"].map(counts["size"]).fillna(0).astype(int)
     return table.assign(share=table["kept"] / table["usable"].where(table["usable"] > 0))
 
 
 def varies(values: pd.Series) -> bool:
-    """Whether there are two values."""
+    """Whether a column has at least two values."""
     return bool((values != values.iloc[0]).any()) if len(values) else False
 
 
 def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
-    """Whether the share of cells kept per sample goes with a covariate.
+    """Association of the share of cells kept per sample with each covariate.
 
-    Numbers: Spearman's rank correlation; categories: Kruskal-Wallis. Descriptive, samples as units: nothing
-    is corrected for. Returns covariate, kind, samples, statistic, pvalue, and the median share per level.
+    Numbers: Spearman's rank correlation; categories: Kruskal-Wallis. Descriptive, samples as units, without
+    correction. Returns covariate, kind, samples, statistic, pvalue, and the median share per level.
     """
     from scipy.stats import kruskal, spearmanr
 
-    found = []
+    results = []
     for name, kind in covariates.items():
         table = kept.dropna(subset=["share"])
         table = table[table[name].notna() & (table[name].astype(str) != "")]
@@ -123,8 +123,8 @@ def dependence(kept: pd.DataFrame, covariates: dict[str, str]) -> list[dict]:
             test = spearmanr(table[name], table["share"]) if possible else None
         if test is not None:
             row |= {"statistic": float(test.statistic), "pvalue": float(test.pvalue)}
-        found.append(row)
-    return found
+        results.append(row)
+    return results
 
 
 def level_colours(n: int) -> list[tuple[int, int, int]]:
@@ -138,23 +138,23 @@ def hex_colours(n: int) -> list[str]:
 
 
 def paint(points: np.ndarray, codes: np.ndarray, *, pixels: int, seed: int = 0) -> np.ndarray:
-    """Codes of the cells drawn as discs in random order, so that no level lies on top of the others.
+    """Codes of the cells drawn as discs in random order, so that no level covers the others.
 
-    points: (cells, 2) in 0 to 1; codes: 1 to 255, of which 0 is background. Returns (pixels, pixels) uint8.
+    points: (cells, 2) in 0 to 1; codes: 1 to 255. Returns (pixels, pixels) uint8, 0 is background.
     """
     radius = int(np.clip(round(np.sqrt(0.12 / max(len(points), 1)) * pixels / 2), 0, 4))
     order = np.random.default_rng(seed).permutation(len(points))
     place = radius + points[order] * (pixels - 1 - 2 * radius)
     x, y = np.round(place[:, 0]).astype(int), np.round(pixels - 1 - place[:, 1]).astype(int)
-    drawn = np.zeros(pixels * pixels, dtype=np.int64)
+    topmost = np.zeros(pixels * pixels, dtype=np.int64)
     rank = np.arange(1, len(points) + 1)
     for dx in range(-radius, radius + 1):
         for dy in range(-radius, radius + 1):
             if dx * dx + dy * dy <= radius * radius + 0.5:
-                # a disc is drawn over those before it as a whole: the highest rank of a pixel stays
-                np.maximum.at(drawn, (y + dy) * pixels + x + dx, rank)
+                # a disc covers earlier ones completely: each pixel has the highest rank
+                np.maximum.at(topmost, (y + dy) * pixels + x + dx, rank)
     image = np.concatenate([[0], codes[order]]).astype(np.uint8)
-    return image[drawn].reshape(pixels, pixels)
+    return image[topmost].reshape(pixels, pixels)
 
 
 def png(image: np.ndarray, palette: list[tuple[int, int, int]]) -> str:
@@ -201,30 +201,30 @@ def layer_of_levels(labels: pd.Series, unit: np.ndarray, pixels: int) -> tuple[d
 def layer_of_numbers(values: pd.Series, unit: np.ndarray, pixels: int) -> tuple[dict, str] | None:
     """Description and PNG of cells coloured by a number from its 1 % to its 99 % quantile."""
     values = values.to_numpy(dtype=float)
-    there = np.isfinite(values)
-    if not there.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return None
-    low, high = np.quantile(values[there], [0.01, 0.99])
-    scaled = np.clip((values[there] - low) / ((high - low) or 1), 0, 1)
-    image = paint(unit[there], 1 + np.round(253 * scaled).astype(int), pixels=pixels)
-    about = {"kind": "numbers", "low": float(low), "high": float(high), "cells": int(there.sum())}
+    low, high = np.quantile(values[finite], [0.01, 0.99])
+    scaled = np.clip((values[finite] - low) / ((high - low) or 1), 0, 1)
+    image = paint(unit[finite], 1 + np.round(253 * scaled).astype(int), pixels=pixels)
+    about = {"kind": "numbers", "low": float(low), "high": float(high), "cells": int(finite.sum())}
     return about, png(image, viridis())
 
 
 def layers(cells: pd.DataFrame, pixels: int, numeric: list[str]) -> tuple[list[dict], list[str]]:
-    """What the map is coloured by. cells: UMAP1, UMAP2 and a column per colouring, named as shown."""
+    """Colourings of the map: descriptions and PNGs. cells: UMAP1, UMAP2 and a column per colouring."""
     points = cells[["UMAP1", "UMAP2"]].to_numpy(dtype=float)
     low, span = points.min(axis=0), np.ptp(points, axis=0).max() or 1
     unit = (points - low) / span + (1 - np.ptp(points, axis=0) / span) / 2
-    found, images = [], []
+    descriptions, images = [], []
     for name in cells.columns.difference(["UMAP1", "UMAP2"], sort=False):
         column = cells[name]
-        made = (
+        layer = (
             layer_of_numbers(column, unit, pixels)
             if name in numeric
             else layer_of_levels(column.astype(object).fillna("missing").astype(str), unit, pixels)
         )
-        if made:
-            found.append({"name": name, **made[0]})
-            images.append(made[1])
-    return found, images
+        if layer:
+            descriptions.append({"name": name, **layer[0]})
+            images.append(layer[1])
+    return descriptions, images

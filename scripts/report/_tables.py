@@ -1,7 +1,7 @@
-"""Read the tables of a release as the report wants them, and pack what the page carries.
+"""Read the tables of a release for the report, and pack data for the page.
 
-Everything is read as text and then converted as the contract says, so that a donor `007` or a gene `NA` stays
-what it is.
+Tables are read as text and then converted by the types of the contract, so that a donor `007` or a gene `NA`
+does not change.
 """
 
 import json
@@ -18,9 +18,7 @@ DIGITS = 4  # significant digits of a number in the page
 
 
 def read(path: str, columns: dict, covariates: dict[str, str]) -> pd.DataFrame | dict | str:
-    """One table, or the facts of a JSON file; numbers and booleans by the contract, covariates by the config.
-
-    An h5ad stays a path: only some of its rows and columns will be read.
+    """A table, the content of a JSON file, or the path of an h5ad, which is read in part later.
 
     columns: name -> specification with `type`; covariates: name -> numeric, stage or categorical.
     """
@@ -49,8 +47,8 @@ def is_number(name: str, covariates: dict[str, str]) -> bool:
 def read_all(places: list[dict], sources: list[str], contract: dict, covariates: dict[str, str]) -> dict:
     """Kind -> key -> table; the key is the contrast or resolution, "" where a kind has one file only.
 
-    places: kind, values (of the wildcards in the published path), parts (files that are one table); sources:
-    all files, in the order of places.
+    places: kind, values (of the wildcards in the published path), parts (number of files of the table);
+    sources: all files, in the order of places.
     """
     rest, tables = iter(sources), {}
     for place in places:
@@ -64,7 +62,7 @@ def read_all(places: list[dict], sources: list[str], contract: dict, covariates:
 
 
 def number(value: object) -> float | int | None:
-    """A number with DIGITS significant digits; None for what is missing or infinite."""
+    """A number with DIGITS significant digits; None if it is missing or infinite."""
     if value is None or not math.isfinite(value):
         return None
     rounded = float(f"{value:.{DIGITS}g}")
@@ -72,7 +70,7 @@ def number(value: object) -> float | int | None:
 
 
 def numbers(values: Iterable) -> list:
-    """Numbers of a column for JSON; whole numbers stay exact."""
+    """Numbers of a column for JSON; integers are exact."""
     values = np.asarray(values)
     if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
         return values.tolist()

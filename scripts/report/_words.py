@@ -1,4 +1,4 @@
-"""What the report says in words and small tables: headlines, costs, failures."""
+"""Data of the page for texts and small tables: losses, headlines, costs, failures."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from job import read_failures, read_record
 from report._genes import strongest
 from report._tables import records
 
-AFTER = ("report", "publish")  # of the report
+AFTER = ("report", "publish")  # rules that have not run yet when the page is written
 
 
 def losses(attrition: pd.DataFrame) -> dict:
-    """Cells and samples in and kept, and each loss, over all cells."""
+    """Cells and samples of the input and kept ones, and each loss, over all strata."""
     whole = attrition[attrition["stratum"] == "all"]
     ends = whole.set_index("step").loc[["input", "kept"], ["cells", "samples"]].astype(int)
     lost = whole[~whole["step"].isin(["input", "kept"])]
@@ -26,8 +26,8 @@ def losses(attrition: pd.DataFrame) -> dict:
 
 
 def strata(attrition: pd.DataFrame) -> list[dict]:
-    """Share of cells kept in each level of each stratum, and the extremes of the known levels."""
-    found = []
+    """Cells kept in each level of each stratum, and the levels with the lowest and highest percentage."""
+    tables = []
     rest = attrition[attrition["stratum"] != "all"]
     for name, part in rest.groupby("stratum", sort=False):
         cells = part.groupby(["level", "step"], sort=False)["cells"].sum().unstack(fill_value=0)
@@ -43,7 +43,7 @@ def strata(attrition: pd.DataFrame) -> list[dict]:
             for step in ("kept", "load", "filter", "qc", "doublets")
             if step in cells
         }
-        found.append(
+        tables.append(
             {
                 "stratum": name,
                 "levels": levels,
@@ -52,13 +52,13 @@ def strata(attrition: pd.DataFrame) -> list[dict]:
                 "highest": (known.idxmax(), float(known.max())),
             }
         )
-    return found
+    return tables
 
 
 def headline(status: pd.DataFrame, gsea: pd.DataFrame | None, fdr: float) -> list[dict]:
-    """A row per tested cell type of one contrast: genes found, and the strongest gene set of each sign.
+    """A row per tested cell type of one contrast: its status, and the strongest gene set of each sign.
 
-    status: differential_status; gsea: its terms, or None; fdr: of gene sets.
+    status: differential_status; gsea: its terms, or None; fdr: limit for gene sets.
     """
     rows = []
     for row in records(status):
@@ -70,14 +70,14 @@ def headline(status: pd.DataFrame, gsea: pd.DataFrame | None, fdr: float) -> lis
 
 
 def costs(folder: Path) -> list[dict]:
-    """Per rule: jobs, wall and processor time, peak memory, from the records beside the benchmarks.
+    """Number of jobs, wall and CPU time and peak memory by rule, from the records next to the benchmarks.
 
-    Only jobs that are over, and not those of AFTER, whose records are of an earlier run. Jobs that a run made
-    with other shards or parts, and that are no more, count too as long as their records are there.
+    Only finished jobs, without the rules of AFTER: their records are from an earlier run. Jobs of an earlier
+    run with other shards or parts count as long as their records exist.
     """
-    found = filter(None, (read_record(path) for path in sorted(folder.rglob("*.perf.json"))))
+    jobs = filter(None, (read_record(path) for path in sorted(folder.rglob("*.perf.json"))))
     table = pd.DataFrame(
-        [each for each in found if each["status"] != "running" and each["task_name"] not in AFTER]
+        [job for job in jobs if job["status"] != "running" and job["task_name"] not in AFTER]
     )
     if table.empty:
         return []
@@ -96,6 +96,7 @@ def costs(folder: Path) -> list[dict]:
 
 
 def failures(folder: Path) -> list[dict]:
-    """Failed attempts noted by jobs, the last first."""
-    noted = [each for path in sorted(folder.rglob("*.failures.jsonl")) for each in read_failures(path)]
-    return sorted(noted, key=lambda each: each["timestamp"], reverse=True)
+    """Failed attempts recorded by jobs, the latest first."""
+    paths = sorted(folder.rglob("*.failures.jsonl"))
+    attempts = [failure for path in paths for failure in read_failures(path)]
+    return sorted(attempts, key=lambda failure: failure["timestamp"], reverse=True)

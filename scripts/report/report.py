@@ -1,11 +1,10 @@
-"""Draw everything that was found into one HTML page that needs no other file and no network.
+"""Write all results as one HTML page that needs no other file and no network.
 
-The page holds the published tables as they are: numbers are shortened to four significant digits, joined
-by name and drawn; what is counted for a figure (histograms, cells per cluster and label) is counted here. One
-thing is tested here, because nobody else asks it: whether the share of cells kept per sample goes with a
-covariate (`_cells.dependence`). Data stand in the page as base64 of gzip, which no label can break out
-of; text in its markup is escaped by Jinja, and the page's own policy forbids scripts and addresses other than
-its own. plotly.js draws (from the package plotly), DataTables searches and sorts (page/vendor).
+The page has the published tables, with numbers rounded to four significant digits. Counts for figures
+(histograms, cells per cluster and label) are computed here, and one test: the association of the share of
+cells kept per sample with each covariate (`_cells.dependence`). Data are base64 of gzip, so that a label
+cannot contain markup; text is escaped by Jinja; the content security policy of the page allows only its own
+scripts and no network. Figures are drawn by plotly.js (package plotly), tables by DataTables (page/vendor).
 """
 
 import json
@@ -27,9 +26,9 @@ MARKERS = 10  # named per cluster
 
 
 def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict]:
-    """Blocks about cells, by name, and what the template says about them.
+    """Blocks about cells, by name, and the values for the template.
 
-    tables: as _report_tables.read_all returns them; paths, params: the named inputs and params of the rule.
+    tables: from read_all; paths, params: the named inputs and params of the rule.
     """
     cells, samples = tables["cells"][""], tables["samples"][""]
     text = dict.fromkeys(["sample", "group", "status", "reason", "threshold_from"], str)
@@ -60,7 +59,7 @@ def cell_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict
 
 
 def map_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict[str, str], list[dict]]:
-    """Blocks about the map of cells and its clusters, its pictures, and the agreement for the template."""
+    """Blocks about the map of cells and its clusters, its images, and the agreement for the template."""
     cells, samples = tables["cells"][""], tables["samples"][""]
     kept = cells[cells["kept"]].set_index("cell")
     table = pd.read_parquet(paths.umap).set_index("cell")
@@ -87,10 +86,10 @@ def map_blocks(tables: dict, paths: object, params: object) -> tuple[dict, dict[
         numeric += [name] if kind != "categorical" else []
     for name in METRICS:
         table[name] = kept[name]
-    found, images = layers(table, params.pixels, numeric)
-    agreement = [row for each in tables["clusters_agreement"].values() for row in records(each)]
+    descriptions, images = layers(table, params.pixels, numeric)
+    agreement = [row for part in tables["clusters_agreement"].values() for row in records(part)]
     pictures = {f"map-{i}": image for i, image in enumerate(images)}
-    return {"map": {"layers": found, "cells": len(table), "clusters": clusters}}, pictures, agreement
+    return {"map": {"layers": descriptions, "cells": len(table), "clusters": clusters}}, pictures, agreement
 
 
 def markers(table: pd.DataFrame) -> dict[str, str]:
@@ -100,26 +99,26 @@ def markers(table: pd.DataFrame) -> dict[str, str]:
 
 
 def contrast_blocks(name: str, number: int, tables: dict, params: object, place: dict) -> tuple[dict, dict]:
-    """Blocks of one contrast, and what the template says about it; place: gene id -> number in the page."""
+    """Blocks of one contrast, and its values for the template; place: gene id -> number in the page."""
     status = tables["differential_status"][name]
     about = {"name": name, **records(status)[0], "joint": bool((status["test"] == "LRT").any())}
     table, types = tables["differential"][name], status["cell_type"].tolist()
     gsea = tables.get("gsea", {}).get(name)
     blocks = {}
     for i, cell_type in enumerate(types):
-        mine = table[table["cell_type"] == cell_type]
-        blocks[f"de-{number}-{i}"] = effects(mine, place, joint=about["joint"])
+        rows = table[table["cell_type"] == cell_type]
+        blocks[f"de-{number}-{i}"] = effects(rows, place, joint=about["joint"])
         if gsea is not None:
-            mine = gsea[gsea["cell_type"] == cell_type]
-            sets, tested = pathways(mine, terms=params.terms, fdr=params.gsea_fdr)
+            rows = gsea[gsea["cell_type"] == cell_type]
+            sets, tested = pathways(rows, terms=params.terms, fdr=params.gsea_fdr)
             blocks[f"sets-{number}-{i}"] = sets | {"all": tested}
     genes = tables["synthesis_genes"][name]
-    found = genes[genes["pattern"] != "none"]
+    changed = genes[genes["pattern"] != "none"]
     blocks[f"across-{number}"] = {
         "heatmap": heatmap(
             tables["synthesis_effects"][name], genes, number=params.heatmap_genes, joint=about["joint"]
         ),
-        "genes": columns_of(found),
+        "genes": columns_of(changed),
         "all": len(genes),
         "fdr": params.synthesis_fdr,
         "patterns": genes["pattern"].value_counts().to_dict(),
@@ -131,35 +130,35 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
 
 
 def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:
-    """Blocks about genes of every contrast, and what the template says about the contrasts."""
+    """Blocks about genes of every contrast, and the values of the contrasts for the template."""
     if not tables.get("differential"):
         return {}, []
     place, genes = index_of_genes(tables["differential"])
     blocks, contrasts = {"genes": genes}, []
     for number, name in enumerate(tables["differential"]):
-        mine, about = contrast_blocks(name, number, tables, params, place)
-        blocks |= mine
+        own, about = contrast_blocks(name, number, tables, params, place)
+        blocks |= own
         contrasts.append(about)
     sums, used = tables["sums"][""], tables["differential_samples"]
     values = donor_values(sums, tables["differential"], used, genes=params.genes)
     for number, name in enumerate(tables["differential"]):
         for i, cell_type in enumerate(tables["differential_status"][name]["cell_type"]):
             if cell_type in values[name]:
-                mine = values[name][cell_type]
-                blocks[f"samples-{number}-{i}"] = mine | {"genes": [place[gene] for gene in mine["genes"]]}
+                part = values[name][cell_type]
+                blocks[f"samples-{number}-{i}"] = part | {"genes": [place[gene] for gene in part["genes"]]}
     return blocks, contrasts
 
 
 def meta(tables: dict, contrasts: list[dict], params: object, config: dict) -> dict:
-    """What every figure needs to know: contrasts, types, samples with covariates."""
+    """Data for all figures: contrasts, covariates, samples."""
     samples = tables["samples"][""]
-    tested = {each["name"]: each["test"] for each in config["contrasts"]}
+    tests = {contrast["name"]: contrast["test"] for contrast in config["contrasts"]}
     fields = ("name", "effect", "design", "fdr", "joint", "unit")
     return {
         "contrasts": [
-            {key: each[key] for key in fields}
-            | {"test": tested[each["name"]], "status": each["rows"], "gsea_fdr": params.gsea_fdr}
-            for each in contrasts
+            {key: contrast[key] for key in fields}
+            | {"test": tests[contrast["name"]], "status": contrast["rows"], "gsea_fdr": params.gsea_fdr}
+            for contrast in contrasts
         ],
         "colours": hex_colours(DISTINCT_COLOURS),
         "covariates": params.covariates,
@@ -170,18 +169,18 @@ def meta(tables: dict, contrasts: list[dict], params: object, config: dict) -> d
 
 
 def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, str], dict]:
-    """Blocks of data by name, squeezed, and the words of the template.
+    """Blocks of data by name, compressed, and the values for the template.
 
     paths, params: the named inputs and params of the rule; benchmarks: the folder of cost records.
     """
     tables = read_all(params.files, list(paths.files), params.contract, params.covariates)
     provenance = json.loads(Path(paths.provenance).read_text(encoding="utf-8"))
     blocks, cells = cell_blocks(tables, paths, params)
-    mapped, pictures, agreement = map_blocks(tables, paths, params)
+    cell_map, pictures, agreement = map_blocks(tables, paths, params)
     genes, contrasts = gene_blocks(tables, params)
-    predicted = prediction(tables)
+    predictions = prediction(tables)
     stability = [pd.read_csv(path, sep="\t", dtype={"label": str}) for path in paths.stability]
-    blocks |= mapped | genes | ({"prediction": predicted} if predicted else {})
+    blocks |= cell_map | genes | ({"prediction": predictions} if predictions else {})
     blocks |= {"stability": columns_of(stability[0])} if stability else {}
     blocks["meta"] = meta(tables, contrasts, params, provenance["config"])
     words = {
@@ -190,7 +189,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
         "cells": cells,
         "agreement": agreement,
         "contrasts": contrasts,
-        "prediction": records(tables["prediction_summary"][""]) if predicted else [],
+        "prediction": records(tables["prediction_summary"][""]) if predictions else [],
         "cell_types": records(tables["cell_types"][""]),
         "facts": tables["cohort_facts"][""],
         "genes_all": len(tables["genes"][""]),

@@ -1,1 +1,1 @@
-"""How far the answers of the variants of a config agree."""
+"""Comparison of the results of variants of a config."""

@@ -1,17 +1,18 @@
-"""How far the answers of the variants of a sweep agree with those of the run itself, in one table.
+"""Compare the results of each variant of a sweep with those of the run itself, in one table.
 
-A row per variant and measure, and per contrast, cell type or resolution where the measure has one:
+A row per variant and measure, and per contrast, cell type or resolution if the measure has one; base: the
+run, other: the variant.
 
-kept         cells: kept by the run (base), by the variant (other), value: kept by both / kept by either
-spearman     genes tested in both: rank correlation of their statistics
-overlap_K    of the K genes with the smallest p-values (ties by gene_id; or all, if fewer): share in both
-significant  genes with padj below `fdr`: in the run, in the variant, value: share of the run's found again
-ari          cells clustered in both: adjusted Rand index (Hubert & Arabie 1985, J Classif 2:193) of the
-             clusters at one resolution; base and other: numbers of clusters
-r2           prediction out of fold: R2 of the run, of the variant, value: variant - run
+kept         kept cells; value: kept by both / kept by either
+spearman     tested genes; value: rank correlation of the statistics of genes tested in both
+overlap_K    the K genes with the smallest p-values (ties by gene_id; all, if fewer); value: share in both
+significant  genes with padj below `fdr`; value: share of those of the run that are significant in the variant
+ari          clusters at one resolution; value: adjusted Rand index (Hubert & Arabie 1985, J Classif 2:193) of
+             cells clustered in both
+r2           R2 of out-of-fold predictions; value: variant - run
 
-`n` is the number of genes, cells or samples that the value rests on. Where one side has no answer the value
-is missing and `reason` says which side. Cells, genes and cell types are matched by name.
+`n` is the number of genes, cells or samples of the value. If one side has no result, the value is missing and
+`reason` names the side. Cells, genes and cell types are matched by name.
 """
 
 import textwrap
@@ -26,8 +27,8 @@ COLUMNS = ["variant", "changes", "note", "measure", "contrast", "label", "resolu
 COLUMNS += ["value", "reason"]
 
 
-def missing(base: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Why two tables cannot be compared, "" if both have rows."""
+def explain_missing(base: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Why two tables cannot be compared; "" if both have rows."""
     sides = [name for name, table in (("run", base), ("variant", other)) if table.empty]
     return f"no answer in the {' and the '.join(sides)}" if sides else ""
 
@@ -35,31 +36,35 @@ def missing(base: pd.DataFrame, other: pd.DataFrame) -> str:
 def compare_genes(base: pd.DataFrame, other: pd.DataFrame, *, fdr: float, top: list[int]) -> list[dict]:
     """Rows spearman, overlap_K and significant of one contrast in one cell type.
 
-    base, other: gene_id, stat, pvalue, padj of one cell type; genes without p-value are not tested.
+    base, other: gene_id, stat, pvalue, padj of one cell type. A gene without p-value was not tested.
     """
     from scipy.stats import spearmanr
 
     base, other = (table.dropna(subset=["stat", "pvalue"]).set_index("gene_id") for table in (base, other))
     both = base.index.intersection(other.index)
-    reason = missing(base, other) or ("fewer than 3 genes in both" if len(both) < 3 else "")
+    no_rows = explain_missing(base, other)
+    reason = no_rows or ("fewer than 3 genes in both" if len(both) < 3 else "")
     rho = np.nan if reason else spearmanr(base.loc[both, "stat"], other.loc[both, "stat"]).statistic
     rows = [{"measure": "spearman", "n": len(both), "base": len(base), "other": len(other), "value": rho}]
     for k in top:
-        first, second = (best(table, k) for table in (base, other))
+        first, second = (select_best(table, k) for table in (base, other))
         size = max(len(first), len(second))
         share = len(first & second) / size if first and second else np.nan
         rows.append({"measure": f"overlap_{k}", "n": size, "base": len(first), "other": len(second)})
         rows[-1]["value"] = share
     first, second = (set(table.index[table["padj"] < fdr]) for table in (base, other))
-    again = len(first & second) / len(first) if first and not missing(base, other) else np.nan
+    again = len(first & second) / len(first) if first and not no_rows else np.nan
     rows.append({"measure": "significant", "n": len(both), "base": len(first), "other": len(second)})
     rows[-1]["value"] = again
-    none = missing(base, other)
-    reasons = [reason, *[none] * len(top), none or ("no gene is significant in the run" if not first else "")]
+    reasons = [
+        reason,
+        *[no_rows] * len(top),
+        no_rows or ("no gene is significant in the run" if not first else ""),
+    ]
     return [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True)]
 
 
-def best(genes: pd.DataFrame, k: int) -> set[str]:
+def select_best(genes: pd.DataFrame, k: int) -> set[str]:
     """The k genes with the smallest p-values, ties by gene_id."""
     return set(genes.reset_index().sort_values(["pvalue", "gene_id"])["gene_id"].head(k))
 
@@ -140,7 +145,7 @@ def stability(
     """Compare each variant with the run, see above.
 
     tables: (variant, kind, key) -> table; variant "" is the run itself, kind one of COMPARISONS, key its
-    contrast or resolution. variants: name -> changes and note, words for the table.
+    contrast or resolution. variants: name -> changes and note, two texts for the table.
     """
     rows = []
     for (name, kind, key), other in tables.items():
@@ -155,7 +160,7 @@ def stability(
     return table.assign(**{word: table[word].fillna("") for word in words})
 
 
-def panels(table: pd.DataFrame, top: list[int]) -> list[tuple[str, pd.DataFrame]]:
+def split_panels(table: pd.DataFrame, top: list[int]) -> list[tuple[str, pd.DataFrame]]:
     """Title and rows of each panel of the figure."""
     words = {
         "kept": "cells kept by both",
@@ -165,39 +170,39 @@ def panels(table: pd.DataFrame, top: list[int]) -> list[tuple[str, pd.DataFrame]
         "r2": "prediction: change in R2",
     }
     table = table[table["value"].notna() & ((table["measure"] != "kept") | (table["label"] == ""))]
-    found = table[table["measure"].isin(words)].groupby(["measure", "contrast"], sort=False)
-    order = sorted(found, key=lambda item: list(words).index(item[0][0]))
+    groups = table[table["measure"].isin(words)].groupby(["measure", "contrast"], sort=False)
+    order = sorted(groups, key=lambda item: list(words).index(item[0][0]))
     return [(words[measure] + f"\n{contrast}".rstrip(), rows) for (measure, contrast), rows in order]
 
 
-def series(row) -> str:
-    """What a dot stands for: a cell type, a resolution, or all cells."""
+def name_dot(row) -> str:
+    """The legend of a dot: a cell type, a resolution, or all cells."""
     return row.label or (f"resolution {row.resolution}" if row.resolution else "all cells")
 
 
-def figure(table: pd.DataFrame, top: list[int]):
+def draw(table: pd.DataFrame, top: list[int]):
     """A panel per measure and contrast: variants as rows, a dot per cell type or resolution."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    shown = panels(table, top)
+    panels = split_panels(table, top)
     names = list(dict.fromkeys(table["variant"]))
-    keys = list(dict.fromkeys(series(row) for _, rows in shown for row in rows.itertuples()))
+    keys = list(dict.fromkeys(name_dot(row) for _, rows in panels for row in rows.itertuples()))
     colours = dict(zip(keys, colormaps["tab20"](np.arange(len(keys)) % 20), strict=True))
     offsets = dict(zip(keys, np.linspace(-0.35, 0.35, len(keys) + 2)[1:-1], strict=True))
     changes = dict(zip(table["variant"], table["changes"], strict=True))
     height = 1.6 + 0.75 * len(names) + 0.2 * (len(keys) // 4 + 1)
-    fig = Figure(figsize=(max(5.0, 2.9 + 2.4 * len(shown)), height), layout="constrained")
-    axes_of = fig.subplots(1, len(shown), sharey=True, squeeze=False)[0] if shown else []
+    fig = Figure(figsize=(max(5.0, 2.9 + 2.4 * len(panels)), height), layout="constrained")
+    axes_of = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0] if panels else []
     handles = {}
-    for axes, (title, rows) in zip(axes_of, shown, strict=True):
+    for axes, (title, rows) in zip(axes_of, panels, strict=True):
         for row in rows.itertuples():
-            key = series(row)
+            key = name_dot(row)
             place = names.index(row.variant) + offsets[key]
             handles.setdefault(key, axes.scatter(row.value, place, s=24, color=colours[key]))
-        change = rows["measure"].iloc[0] == "r2"
-        axes.axvline(0 if change else 1, color="0.6", lw=0.8, ls=":")
-        if not change:
+        is_change = rows["measure"].iloc[0] == "r2"
+        axes.axvline(0 if is_change else 1, color="0.6", lw=0.8, ls=":")
+        if not is_change:
             axes.set_xlim(min(rows["value"].min(), 0.9) - 0.02, 1.02)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
@@ -205,7 +210,7 @@ def figure(table: pd.DataFrame, top: list[int]):
         axes.set(ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), [textwrap.fill(f"{name}: {changes[name]}", 34) for name in names])
         axes.hlines(np.arange(1, len(names)) - 0.5, *axes.get_xlim(), color="0.85", lw=0.8)
-    if not shown:
+    if not panels:
         fig.text(0.5, 0.5, "nothing to compare: see the reasons in stability.tsv", ha="center", va="center")
     else:
         fig.legend(handles.values(), handles, ncols=4, loc="outside lower center", fontsize=7, frameon=False)
@@ -213,7 +218,7 @@ def figure(table: pd.DataFrame, top: list[int]):
 
 
 def read(kind: str, path: str) -> pd.DataFrame:
-    """One table, with the columns that the comparison uses."""
+    """One table with the columns for its comparison."""
     if kind == "prediction":
         return pd.read_csv(path, sep="\t")
     columns = {
@@ -232,7 +237,7 @@ if __name__ == "__main__":
         tables = {tuple(key): read(key[1], path) for key, path in zip(keys, paths, strict=True)}
         table = stability(tables, variants, **settings)
         write_tsv(table, out.table)
-        save_figure(figure(table, settings["top"]), out.figure)
+        save_figure(draw(table, settings["top"]), out.figure)
         for name, rows in table.groupby("variant", sort=False):
             medians = rows.groupby("measure", sort=False)["value"].median()
             print(f"stability: {name}: medians", ", ".join(f"{k} {v:.3f}" for k, v in medians.items()))

@@ -76,7 +76,7 @@ def test_imports_never_exceed_the_job(results):
 
 
 def test_sums_per_rule(results):
-    rules = jobs.per_rule(jobs.collect(results)).set_index("rule")
+    rules = jobs.sum_by_rule(jobs.collect(results)).set_index("rule")
     assert rules.index.tolist() == ["qc", "dimred"]  # 20 and 18 core seconds
     qc = rules.loc["qc"]
     assert (qc["jobs"], qc["wall_s"], qc["longest_s"], qc["cpu_s"]) == (2, 20, 12, 18)
@@ -87,7 +87,7 @@ def test_sums_per_rule(results):
 
 
 def test_totals_of_a_run(results):
-    total = jobs.totals(jobs.collect(results), wall_s=40, cpu_s=50, cores=2)
+    total = jobs.sum_run(jobs.collect(results), wall_s=40, cpu_s=50, cores=2)
     assert total["jobs"] == 3
     assert total["job_wall_s"] == 29
     assert total["no_job_s"] == 19  # jobs cover 0-12 and 20-29 of 40

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import _measure as measure
-from _jobs import text
+from _jobs import format_table
 
 HOLD = "x = bytearray({size}); import time; time.sleep(1.5)"
 
@@ -63,4 +63,4 @@ def test_a_table_with_other_columns_is_not_mixed(tmp_path):
 
 def test_a_table_as_text():
     table = pd.DataFrame({"rule": ["qc", "dimred"], "wall_s": [1234.5, 2.345], "share": [0.5, float("nan")]})
-    assert text(table) == "rule    wall_s  share\nqc       1,234    50%\ndimred    2.35"
+    assert format_table(table) == "rule    wall_s  share\nqc       1,234    50%\ndimred    2.35"

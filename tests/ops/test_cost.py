@@ -51,8 +51,8 @@ class Run:
         logs.mkdir(parents=True)
         name = datetime.fromtimestamp(START).strftime("%Y-%m-%dT%H%M%S.000000.snakemake.log")
         (logs / name).write_text("".join(self.log))
-        jobs, run = cost.jobs_of(self.folder / "results", logs)
-        return cost.report(jobs, run, cores)
+        jobs, run = cost.read_jobs(self.folder / "results", logs)
+        return cost.make_report(jobs, run, cores)
 
 
 def thousand_tiny_jobs(run):
@@ -178,18 +178,18 @@ def test_a_failed_and_a_killed_job_are_counted(tmp_path):
 def test_a_crowded_machine_is_told(tmp_path):
     run = Run(tmp_path)
     run.job("calm", 1)
-    assert "crowded" not in cost.printed(run.report())
+    assert "crowded" not in cost.format_report(run.report())
     path = tmp_path / "results/benchmarks/calm/1.perf.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"startup_s": 2.0, "startup_cpu_s": 0.4}))
-    jobs, told = cost.jobs_of(tmp_path / "results", tmp_path / ".snakemake/log")
-    assert "had a core for 20% of their time" in cost.printed(cost.report(jobs, told, None))
+    jobs, told = cost.read_jobs(tmp_path / "results", tmp_path / ".snakemake/log")
+    assert "had a core for 20% of their time" in cost.format_report(cost.make_report(jobs, told, None))
 
 
 def test_the_report_is_json_and_a_table(tmp_path):
     run = Run(tmp_path)
     slow_file_system(run)
     facts = json.loads(json.dumps(run.report()))
-    shown = cost.printed(facts)
+    shown = cost.format_report(facts)
     assert "dominant: io" in shown
     assert "what helps: a faster disk" in shown
     assert all(name in shown for name in cost.CLASSES[1:])

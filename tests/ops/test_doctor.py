@@ -42,7 +42,7 @@ def test_a_healthy_machine_has_no_fault(options):
 
 def test_another_version_than_locked(options, monkeypatch):
     monkeypatch.setattr(_locked, "version", lambda name: "0.0" if name == "scanpy" else real(name))
-    (fault,) = faults(doctor.environment, options)
+    (fault,) = faults(doctor.check_environment, options)
     assert "scanpy 0.0, locked 1.12" in fault.found
     assert "make env" in fault.remedy
 
@@ -52,20 +52,20 @@ real = _locked.version
 
 def test_a_plugin_that_is_missing(options):
     profile = {"executor": "nowhere", "default-storage-provider": "fs"}
-    (fault,) = faults(doctor.plugins, options._replace(profile=profile))
+    (fault,) = faults(doctor.check_plugins, options._replace(profile=profile))
     assert fault.found == "snakemake_executor_plugin_nowhere is missing"
 
 
 def test_slurm_without_its_commands(options, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     slurm = doctor.read_options(options.folder, [], "profiles/slurm", "")
-    (fault,) = faults(doctor.plugins, slurm)
+    (fault,) = faults(doctor.check_plugins, slurm)
     assert "sbatch, squeue, scancel not on PATH" in fault.found
 
 
 @pytest.mark.parametrize("key", doctor.FORBIDDEN)
 def test_a_profile_with_what_none_may_have(options, key):
-    (fault,) = faults(doctor.profile, options._replace(profile={key: True}))
+    (fault,) = faults(doctor.check_profile, options._replace(profile={key: True}))
     assert key in fault.found
     assert fault.remedy == "remove it"
 
@@ -76,7 +76,7 @@ def test_all_problems_of_a_config_are_listed_and_paths_are_those_of_its_folder(o
         "gene_sets": ["sets.gmt", "none.gmt"],
         "qc": options.config["qc"] | {"min_gene": 3},
     }
-    first, second = faults(doctor.configuration, options._replace(config=config))
+    first, second = faults(doctor.check_config, options._replace(config=config))
     assert first.found.startswith("qc: Additional properties are not allowed ('min_gene' was unexpected)")
     assert second.found == "gene_sets: none.gmt does not exist"
     assert {first.remedy, second.remedy} == {"correct that setting (config/README.md)"}
@@ -105,18 +105,18 @@ def with_cohort(options, **cohort_settings):
 
 def test_a_cohort_that_fits(options):
     cohort(options.folder)
-    [(level, found, _)] = levels(doctor.cohort, with_cohort(options))
+    [(level, found, _)] = levels(doctor.check_cohort, with_cohort(options))
     assert level == "ok"
     assert found == "20 of 20 cells usable, 3 genes, 4 samples; counts from X"
 
 
 def test_a_cohort_that_does_not_fit(options):
     cohort(options.folder, age=np.arange(20.0))
-    (fault,) = faults(doctor.cohort, with_cohort(options))
+    (fault,) = faults(doctor.check_cohort, with_cohort(options))
     assert "age is 0.0 and 1.0" in fault.found
     cohort(options.folder)
     (fault,) = faults(
-        doctor.cohort, with_cohort(options, load=options.config["load"] | {"cell_type": "label"})
+        doctor.check_cohort, with_cohort(options, load=options.config["load"] | {"cell_type": "label"})
     )
     assert "load.cell_type" in fault.found
 
@@ -125,7 +125,7 @@ def test_a_cohort_that_is_cut_off(options):
     cohort(options.folder)
     path = options.folder / "my.h5ad"
     path.write_bytes(path.read_bytes()[:2000])
-    (fault,) = faults(doctor.cohort, with_cohort(options))
+    (fault,) = faults(doctor.check_cohort, with_cohort(options))
     assert "get the file again" in fault.remedy
 
 
@@ -139,31 +139,31 @@ def test_the_size_of_a_sheet_is_that_of_its_files_and_folders(options):
     (options.folder / "one.h5").write_bytes(bytes(2_000_000))
     (options.folder / "sheet.tsv").write_text("donor\tpath\nd1\trun1\n\nd2\tone.h5\n")
     sheet = {"path": "sheet.tsv", "url": None, "sha256": None, "size": None}
-    found = doctor.cohort_mb(options._replace(config=options.config | {"cohort": sheet}))
+    found = doctor.measure_cohort(options._replace(config=options.config | {"cohort": sheet}))
     sheet_size = (options.folder / "sheet.tsv").stat().st_size
     assert found == pytest.approx((5_002_000 + sheet_size) / 2**20)
 
 
 def test_more_memory_and_disk_than_there_is(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "cohort_mb", lambda _: 10_000_000)
+    monkeypatch.setattr(doctor, "measure_cohort", lambda _: 10_000_000)
     monkeypatch.setattr(doctor, "ROOT", tmp_path / "requests")
     (tmp_path / "requests/workflow").mkdir(parents=True)
     asked = dict.fromkeys(["qc", "doublets", "load", "preprocess", "markers", "pseudobulk"], (100, 1))
     asked["qc"] = 1200, 8
     models = {step: {"mem_mb": mb, "mem_mb_per_input_mb": more} for step, (mb, more) in asked.items()}
     (tmp_path / "requests/workflow/resources.yaml").write_text(yaml.safe_dump(models))
-    (fault,) = faults(doctor.memory, options)
+    (fault,) = faults(doctor.check_memory, options)
     # two shards of 5,000,000 MB: 1200 + 8 x 5,000,000
     assert "qc will ask for 40,001,200 MB" in fault.found
     assert fault.remedy == "raise load.shards"
-    (fault,) = faults(doctor.disk, options)
+    (fault,) = faults(doctor.check_disk, options)
     assert "about 30,000,500 needed" in fault.found
 
 
 def test_scratch_under_a_file_cannot_be_written(options):
     """Root may write to any folder, but to none under a file."""
     (options.folder / "file").write_text("")
-    (fault,) = faults(doctor.scratch, options._replace(scratch=str(options.folder / "file/scratch")))
+    (fault,) = faults(doctor.check_scratch, options._replace(scratch=str(options.folder / "file/scratch")))
     assert "cannot be written: Not a directory" in fault.found
     assert "TMPDIR" in fault.remedy
 
@@ -172,12 +172,12 @@ def test_a_stale_lock_and_one_that_is_not(options):
     locks = options.folder / ".snakemake/locks"
     locks.mkdir(parents=True)
     (locks / "0.input.lock").write_text("x")
-    (fault,) = faults(doctor.locks, options)
+    (fault,) = faults(doctor.check_locks, options)
     assert "--unlock" in fault.remedy
     code = "import time; time.sleep(60)  # snakemake"
     with subprocess.Popen([sys.executable, "-c", code, "snakemake"], cwd=options.folder) as process:
         try:
-            [(level, found, remedy)] = levels(doctor.locks, options)
+            [(level, found, remedy)] = levels(doctor.check_locks, options)
         finally:
             process.kill()
     assert (level, remedy) == ("warning", "wait for it; do not unlock")
@@ -196,5 +196,5 @@ def test_the_command_ends_with_1_when_something_is_wrong(options):
 
 def test_an_overlay_that_is_no_yaml_is_one_line(options):
     (options.folder / "my.yaml").write_text("a: [1")
-    with pytest.raises(SystemExit, match=r"my\.yaml is no YAML"):
+    with pytest.raises(SystemExit, match=r"my\.yaml is not YAML"):
         doctor.read_options(options.folder, ["my.yaml"], "profiles/local", "")

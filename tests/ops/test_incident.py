@@ -174,7 +174,7 @@ def test_the_environment_drifted(monkeypatch):
         "planned": {},
         "changes": {},
         "cost": {},
-        "drift": _locked.drifted(),
+        "drift": _locked.find_drifted(),
     }
     [(kind, evidence, step)] = incident.classify(facts)
     assert kind == "environment drift"

@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused_in_a_line_and_nothing_is_written(copy, tmp_pa
     sums = shared_data / "onek1k_naive_cd4_sums_100donors.h5ad"  # one row a donor: no cells of donors
     for file, arguments, said in [
         (fractions, [], "error: load.counts: auto:"),
-        (nobody, [], "error: load.donor: no donor, no test; name the column of donors: --donor COLUMN"),
+        (nobody, [], "error: load.donor: no column of donors found; name it: --donor COLUMN"),
         (nobody, ["--donor", "who"], "error: --donor: no column 'who' (there are: age, cell_type)"),
         (sums, [], "donor_id: nearly as many values as cells"),
         (text, [], "error:"),
@@ -233,19 +233,19 @@ def table(**columns) -> guess.Table:
     ],
 )  # fmt: skip
 def test_a_column_is_found_by_its_name_and_only_if_its_values_fit(role, columns, chosen, why):
-    found = guess.find(role, table(**columns))
+    found = guess.find_column(role, table(**columns))
     assert found.value == chosen
     assert why in found.why
 
 
 def test_codes_of_sex_are_a_category_and_ages_a_number():
     columns = table(Gender=[0, 1] * 20, age=[30, 40] * 20)
-    assert guess.covariate("sex", "Gender", columns, set()) == {
+    assert guess.describe_covariate("sex", "Gender", columns, set()) == {
         "name": "sex",
         "column": "Gender",
         "type": "categorical",
     }
-    assert guess.covariate("age", "age", columns, set())["type"] == "numeric"
+    assert guess.describe_covariate("age", "age", columns, set())["type"] == "numeric"
 
 
 @pytest.mark.parametrize(
@@ -258,21 +258,21 @@ def test_codes_of_sex_are_a_category_and_ages_a_number():
     ],
 )
 def test_names_of_covariates_can_stand_in_a_formula(column, name):
-    assert guess.covariate_name(column, set()) == name
+    assert guess.name_covariate(column, set()) == name
 
 
 def test_two_columns_of_one_plain_name_stay_apart():
-    assert guess.covariate_name("Batch.No", {"batch_no"}) == "batch_no_value"
+    assert guess.name_covariate("Batch.No", {"batch_no"}) == "batch_no_value"
 
 
 def test_a_condition_within_donors_needs_a_column_of_samples():
     columns = table(donor=[1, 1, 2, 2] * 10, stim=["a", "b"] * 20)
-    entries = [guess.covariate("condition", "stim", columns, set())]
-    unit, left, kept = guess.unit_of_replication("donor", entries, columns)
+    entries = [guess.describe_covariate("condition", "stim", columns, set())]
+    unit, left, kept = guess.choose_sample_column("donor", entries, columns)
     assert (unit.value, kept) == ("donor", [])
     assert "stim differs within values of donor" in left[0].why
     columns |= table(sample_name=["1a", "1b", "2a", "2b"] * 10, barcode=range(40))
-    unit, left, kept = guess.unit_of_replication("donor", entries, columns)
+    unit, left, kept = guess.choose_sample_column("donor", entries, columns)
     assert (unit.value, left, kept) == ("sample_name", [], entries)
 
 
@@ -287,7 +287,7 @@ def test_a_pool_of_one_sample_is_no_batch():
 
 def test_labels_that_say_that_there_is_none_are_excluded():
     columns = table(donor=["d1", "unassigned", "Doublet", None] * 10, type=["B", "B", "Unknown", "NK"] * 10)
-    assert guess.unusable(["donor", "type", "donor"], columns) == [
+    assert guess.find_missing_labels(["donor", "type", "donor"], columns) == [
         {"column": "donor", "values": ["Doublet", "unassigned"]},
         {"column": "type", "values": ["Unknown"]},
     ]
@@ -303,33 +303,33 @@ def test_labels_that_say_that_there_is_none_are_excluded():
     ],
 )
 def test_the_reference_is_the_control(values, level, reference, why):
-    found = guess.reference_of(labels(pd.Series(values * 3), None))
+    found = guess.choose_reference(labels(pd.Series(values * 3), None))
     assert found[:2] == (level, reference)
     assert why in found[2]
 
 
 def test_what_is_tested_and_what_stands_beside_it():
     columns = table(age=[20, 30, 40, 50] * 5, sex=["f", "m"] * 10, disease=["flu", "normal"] * 10)
-    entries = [guess.covariate(role, role if role != "condition" else "disease", columns, set())
+    entries = [guess.describe_covariate(role, role if role != "condition" else "disease", columns, set())
                for role in ("condition", "age", "sex")]  # fmt: skip
-    disease, _ = guess.contrast(entries, [], columns)
+    disease, _ = guess.propose_contrast(entries, [], columns)
     assert disease["design"] == "~ disease + age + sex"
-    age, _ = guess.contrast(entries[1:], [], columns)
+    age, _ = guess.propose_contrast(entries[1:], [], columns)
     assert age == {"name": "age", "design": "~ age + sex", "test": "age", "unit": 10}
-    paired, _ = guess.contrast(entries, ["disease"], columns)
+    paired, _ = guess.propose_contrast(entries, ["disease"], columns)
     assert paired["design"] == "~ disease + donor"
-    assert guess.contrast([], [], columns)[0] is None
-    sex, _ = guess.contrast(entries, [], columns, "sex")
+    assert guess.propose_contrast([], [], columns)[0] is None
+    sex, _ = guess.propose_contrast(entries, [], columns, "sex")
     assert sex["design"] == "~ sex + disease + age"
     load = {"donor": "age", "covariates": entries}
-    assert guess.coefficients(disease, load, columns) == 4  # mean, disease, age, sex
-    assert guess.coefficients(paired, load, columns) == 5  # mean, disease, three of four donors
+    assert guess.count_coefficients(disease, load, columns) == 4  # mean, disease, age, sex
+    assert guess.count_coefficients(paired, load, columns) == 5  # mean, disease, three of four donors
 
 
 def test_three_levels_are_not_compared_by_guess():
     columns = table(stage=["a", "b", "c"] * 10)
     entries = [{"name": "stage", "column": "stage", "type": "categorical"}]
-    assert guess.contrast(entries, [], columns)[0] is None
-    entry, why = guess.contrast(entries, [], columns, "stage")
+    assert guess.propose_contrast(entries, [], columns)[0] is None
+    entry, why = guess.propose_contrast(entries, [], columns, "stage")
     assert entry is None
     assert "stage has 3 levels" in why

@@ -115,7 +115,7 @@ MUTANTS = [  # gate, what was done, the change, what the gate says
      ["wording changes need workflow/VERSION"]),
     ("profiles-audit", "a profile sets a seed",
      append("profiles/ci/config.yaml", "config: {random_state: 7} # planted\n"),
-     ["ci: config is no policy", "ci: plans other jobs than local"]),
+     ["ci: config is not a policy", "ci: plans other jobs than local"]),
     ("doctor", "the config has a misspelt key", append("config/config.yaml", "qualitycontrol: {}\n"),
      ["FAULT   config", "qualitycontrol"]),
     ("lint", "an import is not used", append("scripts/cells/qc.py", "import this_is_not_used\n"), ["F401"]),

@@ -71,7 +71,7 @@ def test_a_setting_of_the_analysis_in_a_profile_is_found_twice(tmp_path):
     done = run("audit", "--profiles", folder)
     assert done.returncode == 1
     key, plan = json.loads(done.stdout)["problems"]
-    assert key.startswith("ci: config is no policy")
+    assert key.startswith("ci: config is not a policy")
     assert plan.startswith("ci: plans other jobs than local")
     assert plan in done.stderr
 
@@ -79,18 +79,18 @@ def test_a_setting_of_the_analysis_in_a_profile_is_found_twice(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "line", "problem"),
     [
-        ("slurm", {"configfile": "config/kang.yaml"}, "", "slurm: configfile is no policy"),
-        ("local", {"until": ["load"]}, "", "local: until is no policy"),
-        ("ci", {"keep-incomplete": True}, "", "ci: keep-incomplete is no policy"),
+        ("slurm", {"configfile": "config/kang.yaml"}, "", "slurm: configfile is not a policy"),
+        ("local", {"until": ["load"]}, "", "local: until is not a policy"),
+        ("ci", {"keep-incomplete": True}, "", "ci: keep-incomplete is not a policy"),
         ("slurm", {"default-resources": {"min_cells": 3}}, "", "slurm: default-resources.min_cells is not"),
         ("slurm", {"retries": None}, "", "slurm: retries is missing"),
-        ("staging", {"directory": "elsewhere"}, "", "staging: directory is no policy"),
+        ("staging", {"directory": "elsewhere"}, "", "staging: directory is not a policy"),
         ("ci", {}, "retries: 0", "ci: line 1 is not explained"),
     ],
 )
 def test_a_profile_at_fault_is_named(name, change, line, problem):
     changed = {key: value for key, value in (settings(name) | change).items() if value is not None}
-    (found,) = profiles.faults(name, changed, line)
+    (found,) = profiles.check_profile(name, changed, line)
     assert found.startswith(problem)
 
 

@@ -98,7 +98,7 @@ def test_a_tour_that_fails_leaves_nothing_in_the_way(finished):
 def test_what_is_no_bundle_is_not_checked(tmp_path):
     done = run(tmp_path, ROOT / "gates/tour.py", "--check", tmp_path)
     assert done.returncode == 1
-    assert "is no bundle: it has no bundle.json" in done.stdout
+    assert "is not a bundle: it has no bundle.json" in done.stdout
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
     (tmp_path / "tour/mine.txt").write_text("mine")
     done = run(tmp_path, ROOT / "gates/tour.py")
     assert done.returncode == 2
-    assert "tour is no bundle" in done.stdout
+    assert "tour is not a bundle" in done.stdout
     assert (tmp_path / "tour/mine.txt").read_text() == "mine"
 
 

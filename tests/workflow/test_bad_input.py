@@ -346,11 +346,11 @@ def gmt(content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no gene set"),
-        (b"\x1f\x8b\xff\xfe", "no UTF-8 text"),
-        (b"only a name\n", "line 1 is no gene set"),
+        (b"", "has no gene sets"),
+        (b"\x1f\x8b\xff\xfe", "is not UTF-8 text"),
+        (b"only a name\n", "line 1 is not a gene set"),
         (b"A\tx\tG1\nA\tx\tG2\n", "has the set A twice"),
-        (b"<html>\n<body>\n", "line 1 is no gene set"),
+        (b"<html>\n<body>\n", "line 1 is not a gene set"),
     ],
 )
 def test_a_gene_set_file_that_is_none(content, message, tmp_path, monkeypatch):

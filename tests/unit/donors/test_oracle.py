@@ -280,7 +280,7 @@ def test_enrichment_along_a_ranking_is_fgseas(shared_data):
     ranking, reference = stored("gsea.ranking.parquet"), stored("gsea.terms.tsv").set_index("term")
     (hallmark,) = read_collections([str(shared_data / HALLMARK)])
     sizes = {name: RECORD["gsea"][name] for name in ("min_size", "max_size")}
-    matched = gsea.sets_in_ranking(hallmark.sets, ranking, **sizes)
+    matched = gsea.match_sets(hallmark.sets, ranking, **sizes)
     terms, _ = gsea.prerank(ranking, matched, permutation_num=1000, random_state=1, threads=1)
     terms = terms.set_index("term").loc[reference.index]
     assert len(terms) == len(matched)

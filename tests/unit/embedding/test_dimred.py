@@ -129,14 +129,14 @@ def test_status_says_what_was_done(reduced):
 
 def test_more_neighbours_than_cells(pca):
     coordinates = pca.drop(columns="cell").to_numpy()[:15]
-    message = "dimred.n_neighbors: 15 neighbours wanted of 15 kept cells; lower dimred.n_neighbors"
+    message = "dimred.n_neighbors: 15 neighbours need more than 15 kept cells; lower dimred.n_neighbors"
     with pytest.raises(InputError, match=message):
         link(coordinates, pca["cell"][:15], n_neighbors=15, random_state=0)
 
 
 def test_all_threads_stay_on_the_cores_of_the_rule():
     script = (
-        "import os, threading; from embedding import dimred; dimred.stay_on(1); seen = []; "
+        "import os, threading; from embedding import dimred; dimred.pin_to_cores(1); seen = []; "
         "other = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0))); "
         "other.start(); other.join(); print(len(seen[0]), len(os.sched_getaffinity(0)))"
     )

@@ -1,4 +1,4 @@
-"""The failures of a run are gathered from what jobs noted, what they left, and what Snakemake logged."""
+"""The failures of a run come from records of jobs, from killed jobs and from Snakemake's log."""
 
 import json
 
@@ -37,14 +37,14 @@ def put(results, name, content):
     path.write_text(content)
 
 
-def test_what_jobs_noted_comes_with_all_attempts(tmp_path):
+def test_recorded_failures_come_with_all_attempts(tmp_path):
     again = NOTED | {"attempt": 2, "timestamp": "2026-11-21T06:20:00+00:00"}
     put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n" + json.dumps(again) + "\n")
     assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED, again]
     lines = (tmp_path / "run/failures.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [NOTED, again]
-    told = (tmp_path / "run/failures.txt").read_text().splitlines()
-    assert told == [
+    lines = (tmp_path / "run/failures.txt").read_text().splitlines()
+    assert lines == [
         "2 failures of category transient_io:",
         "  load, attempt 1: OSError: stale",
         "  load, attempt 2: OSError: stale",
@@ -57,7 +57,7 @@ def test_a_line_that_a_full_disk_cut_off_is_left_out(tmp_path):
     assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED]
 
 
-def test_results_that_cannot_be_written_are_told(tmp_path, capsys):
+def test_failures_that_cannot_be_written_are_printed(tmp_path, capsys):
     (tmp_path / "run").write_text("a file where the folder should be")
     put(tmp_path, "load.failures.jsonl", json.dumps(NOTED) + "\n")
     assert _ending.gather_failures(tmp_path, SINCE, "") == [NOTED]
@@ -98,7 +98,7 @@ def test_jobs_that_ended_before_their_script_are_known_from_snakemake(tmp_path):
     assert found["ridge"]["evidence"].endswith("see results/logs/ridge/b/alpha_10.log")
 
 
-def test_what_a_job_noted_is_not_noted_again(tmp_path):
+def test_a_recorded_failure_is_not_listed_twice(tmp_path):
     noted = NOTED | {"task_name": "ridge", "wildcards": {"cell_type": "b", "alpha": "10"}}
     put(tmp_path, "ridge/b/alpha_10.failures.jsonl", json.dumps(noted) + "\n")
     found = _ending.gather_failures(tmp_path, SINCE, PRINTED)
@@ -115,7 +115,7 @@ Error in rule load:
 """
 
 
-def test_a_job_that_died_on_a_full_disk_is_told_so(tmp_path, monkeypatch):
+def test_a_job_killed_on_a_full_disk_has_that_category(tmp_path, monkeypatch):
     """HDF5 can crash there, with neither log nor record."""
     monkeypatch.setattr(_ending, "FULL_BYTES", 2**62)
     put(tmp_path, "cells.perf.json", json.dumps(KILLED))
@@ -133,7 +133,7 @@ def test_every_attempt_counts_also_one_that_was_killed_before_it_began(tmp_path)
     assert others == [second]
 
 
-def test_an_attempt_that_was_refused_is_no_failure_of_its_own(tmp_path):
+def test_an_attempt_that_stopped_at_once_is_not_a_failure(tmp_path):
     first = NOTED | {"category": "configuration"}
     put(tmp_path, "load.failures.jsonl", json.dumps(first) + "\n")
     assert _ending.gather_failures(tmp_path, SINCE, KILLED_EARLY + KILLED_EARLY) == [first]

@@ -18,7 +18,7 @@ from job._failures import (
     Stopped,
     classify,
     message_of,
-    retries_of,
+    read_retries,
 )
 
 IO, EXECUTOR, CONFIG = Category.TRANSIENT_IO, Category.EXECUTOR, Category.CONFIGURATION
@@ -57,7 +57,7 @@ EXCEPTIONS = [
     (IsADirectoryError(errno.EISDIR, "Is a directory"), CONFIG),
     (NotADirectoryError(errno.ENOTDIR, "Not a directory"), CONFIG),
     (FileExistsError(errno.EEXIST, "File exists"), CONFIG),
-    (InputError("load.sample: 'donor' is no column; set load.sample"), CONFIG),
+    (InputError("load.sample: 'donor' is not a column; set load.sample"), CONFIG),
     (caused(InputError("cohort.path: unreadable"), OSError("Unable to open file (truncated file)")), CONFIG),
     (ModuleNotFoundError("No module named 'harmonypy'"), CONFIG),
     (CorruptedInput("my.h5ad: cannot be read; get the file again"), CORRUPTED),
@@ -228,22 +228,22 @@ SECTION = {
 
 
 def test_each_category_has_a_counter_of_its_own():
-    retries = retries_of(json.dumps(SECTION))
+    retries = read_retries(json.dumps(SECTION))
     delays = [retries.delay("transient_io", {"transient_io": n}, 0, Random(0)) for n in range(4)]
     assert delays == [1, 2, 4, None]
     assert retries.delay("unknown", {"transient_io": 3}, 0, Random(0)) == 10
 
 
 def test_all_categories_share_a_cap_and_a_deadline():
-    retries = retries_of(json.dumps(SECTION))
+    retries = read_retries(json.dumps(SECTION))
     assert retries.delay("unknown", {"transient_io": 3, "unknown": 1}, 0, Random(0)) is None
     assert retries.delay("transient_io", {"transient_io": 2}, 46, Random(0)) == 4
     assert retries.delay("transient_io", {"transient_io": 2}, 47, Random(0)) is None
 
 
 def test_what_would_repeat_itself_has_no_policy():
-    retries = retries_of(json.dumps(SECTION))
+    retries = read_retries(json.dumps(SECTION))
     assert retries.delay("corrupted_input", {}, 0, Random(0)) is None
-    assert retries_of(None).delay("transient_io", {}, 0, Random(0)) is None
+    assert read_retries(None).delay("transient_io", {}, 0, Random(0)) is None
     with pytest.raises(ValueError, match="configuration would end the same"):
-        retries_of(json.dumps(SECTION | {"configuration": ONE | {"max_retries": 1}}))
+        read_retries(json.dumps(SECTION | {"configuration": ONE | {"max_retries": 1}}))

@@ -1,4 +1,4 @@
-"""What a finished job found: the line of its log, and that it is told once, in the order of ends."""
+"""The result of a finished job: the line of its log, printed once, in the order in which jobs end."""
 
 import logging
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from job._findings import Findings, found, listen
+from job._findings import Findings, find_result, listen
 
 LOG = """qc: no gene symbol matches qc.patterns.mt; pct_counts_mt is 0 in every cell
 progress: 2,048 of 3,000 cells, 200 a second, 5 s left
@@ -17,15 +17,15 @@ a warning: of something else
 
 
 @pytest.mark.parametrize(
-    ("rule", "wildcards", "said"),
+    ("rule", "wildcards", "result"),
     [
         ("qc", ["00"], "qc 00: 3,000 cells, 12 dropped (max_pct_mt: 4; min_genes 8)"),
         ("cohort_qc", ["00"], "qc 00: 3,000 cells, 12 dropped (max_pct_mt: 4; min_genes 8)"),  # of a module
         ("load", [], "load: done"),
     ],
 )
-def test_the_last_line_of_the_step_is_what_it_found(rule, wildcards, said):
-    assert found(rule, wildcards, LOG) == said
+def test_the_last_line_of_the_step_is_its_result(rule, wildcards, result):
+    assert find_result(rule, wildcards, LOG) == result
 
 
 def job(event, **facts):
@@ -40,7 +40,7 @@ def end(number):
     return job(LogEvent.JOB_FINISHED, job_id=number)
 
 
-def test_jobs_are_told_when_they_end(tmp_path, caplog):
+def test_results_are_printed_when_jobs_end(tmp_path, caplog):
     log, file = tmp_path / "00.log", tmp_path / "run/found.txt"
     file.parent.mkdir()
     file.write_text("load: of the run before\n")
@@ -52,19 +52,21 @@ def test_jobs_are_told_when_they_end(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger=logger.name):
         for number in (2, 1, 1, 7):  # a job ends once; the target has no log and is not known
             findings.emit(end(number))
-    told = ["load: done", "qc 00: 3,000 cells, 12 dropped (max_pct_mt: 4; min_genes 8)"]
-    assert file.read_text().splitlines() == told
-    assert [record.getMessage() for record in caplog.records] == told
+    lines = ["load: done", "qc 00: 3,000 cells, 12 dropped (max_pct_mt: 4; min_genes 8)"]
+    assert file.read_text().splitlines() == lines
+    assert [record.getMessage() for record in caplog.records] == lines
 
 
-def test_a_disk_that_takes_nothing_does_not_stop_the_run(tmp_path, caplog):
+def test_a_file_that_cannot_be_written_does_not_stop_the_run(tmp_path, caplog):
     (tmp_path / "run").write_text("a file where the folder should be")
     with caplog.at_level(logging.INFO, logger=logger.name):
-        Findings(tmp_path / "run/found.txt").tell("qc: 3 cells")
-    assert [record.getMessage()[:11] for record in caplog.records] == ["qc: 3 cells", "not written"]
+        Findings(tmp_path / "run/found.txt").write("qc: 3 cells")
+    result, warning = [record.getMessage() for record in caplog.records]
+    assert result == "qc: 3 cells"
+    assert "run/found.txt not written" in warning
 
 
-def test_a_workflow_read_twice_tells_once(tmp_path):
+def test_a_workflow_read_twice_prints_once(tmp_path):
     before = list(logger.handlers)
     try:
         listen(tmp_path)

@@ -178,7 +178,7 @@ def test_a_killed_attempt_is_noted_by_the_next_one(folder):
     assert run(folder, "kill once", "--retries", "1").returncode == 0
     (failure,) = failures(folder)
     assert (failure["category"], failure["kind"], failure["attempt"]) == ("executor", "killed", 1)
-    assert "ended without a word" in failure["evidence"]
+    assert "killed without a message" in failure["evidence"]
     assert (record(folder)["status"], record(folder)["attempt"]) == ("ok", 2)
 
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_no_reason_for_another_attempt(folder):
     assert (failure["category"], failure["kind"]) == ("configuration", "disk_full")
 
 
-def test_imports_within_main_are_told_apart(folder):
+def test_imports_within_main_are_measured_separately(folder):
     assert run(folder, "imports").returncode == 0
     facts = record(folder)
     assert 0 < facts["imports_s"] < facts["wall_time_s"] - 0.5
@@ -204,7 +204,7 @@ def test_imports_within_main_are_told_apart(folder):
 
 def test_recording_never_fails_a_job(folder):
     assert run(folder, "no record").returncode == 0
-    assert "no performance record" in (folder / "results/logs/deep/step.log").read_text()
+    assert "performance record not written" in (folder / "results/logs/deep/step.log").read_text()
     assert (folder / "results/one.txt").read_text() == "whole"
 
 

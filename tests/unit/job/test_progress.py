@@ -8,7 +8,7 @@ from job import _progress
 
 
 @pytest.mark.parametrize(
-    ("done", "total", "seconds", "said"),
+    ("done", "total", "seconds", "text"),
     [
         # 412,000 in 10 s are 41,200 a second; 836,980 are left, 20.3 s
         (412_000, 1_248_980, 10.0, "412,000 of 1,248,980 cells, 41,200 a second, 20 s left"),
@@ -17,8 +17,8 @@ from job import _progress
         (1, 101, 100.0, "1 of 101 cells, 100.0 s each, 2.8 h left"),  # 10,000 s
     ],
 )
-def test_a_line_says_how_much_how_fast_and_how_long(done, total, seconds, said):
-    assert _progress.line(done, total, "cells", seconds) == said
+def test_a_line_says_how_much_how_fast_and_how_long(done, total, seconds, text):
+    assert _progress.format_line(done, total, "cells", seconds) == text
 
 
 def test_a_short_job_says_nothing(capsys):
@@ -35,7 +35,7 @@ def test_items_are_counted_by_their_size_when_they_are_done(capsys, monkeypatch)
     assert seen == ["", "progress: 4 of 10 cells", "progress: 10 of 10 cells"]
 
 
-def test_nothing_done_has_no_pace_and_is_not_told(capsys, monkeypatch):
+def test_nothing_done_prints_no_line(capsys, monkeypatch):
     monkeypatch.setattr(_progress, "INTERVAL_S", 0.0)
     _progress.Progress(10, "cells").add(0)
     assert capsys.readouterr().out == ""

@@ -35,20 +35,20 @@ def test_a_gmt_reads_as_gseapy_reads_it(shared_data):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "gene_sets: .*small.gmt holds no gene set"),
+        ([], "gene_sets: .*small.gmt has no gene sets"),
         (["A\td\tG1", "A\td\tG2"], "gene_sets: .*small.gmt has the set A twice"),
-        (["A\td\tG1", "B d G1"], "gene_sets: .*small.gmt line 2 is no gene set"),
-        (["\td\tG1"], "gene_sets: .*small.gmt line 1 is no gene set"),
+        (["A\td\tG1", "B d G1"], "gene_sets: .*small.gmt line 2 is not a gene set"),
+        (["\td\tG1"], "gene_sets: .*small.gmt line 1 is not a gene set"),
     ],
 )
-def test_a_file_that_is_no_gmt_is_refused(tmp_path, lines, message):
+def test_a_file_that_is_not_a_gmt_is_refused(tmp_path, lines, message):
     with pytest.raises(InputError, match=message):
         read_gmt(write(tmp_path / "small.gmt", *lines))
 
 
 def test_a_packed_file_is_refused(tmp_path):
     (tmp_path / "packed.gmt").write_bytes(b"\x1f\x8b\x08\x00\xff\xfe")
-    with pytest.raises(InputError, match=r"gene_sets: .*packed.gmt is no UTF-8 text"):
+    with pytest.raises(InputError, match=r"gene_sets: .*packed.gmt is not UTF-8 text"):
         read_gmt(str(tmp_path / "packed.gmt"))
 
 

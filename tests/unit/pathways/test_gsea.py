@@ -9,16 +9,16 @@ import pytest
 from scipy import stats
 
 from files._cell_types import CellType
-from pathways._gene_sets import Collection, over_cell_types, rank_symbols, read_gmt
+from pathways._gene_sets import Collection, rank_symbols, read_gmt, run_per_cell_type
 from pathways.gsea import (
-    choose,
-    figure,
-    group,
+    choose_sets,
+    draw_terms,
+    group_terms,
     gsea,
-    most_significant_first,
+    match_sets,
     prerank,
-    sets_in_ranking,
     smallest_values,
+    sort_by_significance,
 )
 
 SETTINGS = {
@@ -187,7 +187,7 @@ def test_bounds_come_first_and_are_ordered_by_nes():
             "pvalue_is_bound": [False, True, True, False, False],
         }
     )
-    assert most_significant_first(terms.iloc[::-1])["term"].tolist() == ["c", "b", "d", "a", "e"]
+    assert sort_by_significance(terms.iloc[::-1])["term"].tolist() == ["c", "b", "d", "a", "e"]
 
 
 def test_names_with_underscores_share_one_fdr(planted):
@@ -224,9 +224,9 @@ def test_sets_are_tested_by_their_ranked_genes():
         "HIGH": [f"G{n}" for n in range(4)],
         "g": ["g0", "g1"],
     }
-    assert sets_in_ranking(sets, ranked, min_size=2, max_size=3) == {"FIT": ["G0", "G1"]}
+    assert match_sets(sets, ranked, min_size=2, max_size=3) == {"FIT": ["G0", "G1"]}
     everything = {"ALL": [f"G{n}" for n in range(6)]}
-    assert sets_in_ranking(everything, ranked, min_size=2, max_size=10) == {}
+    assert match_sets(everything, ranked, min_size=2, max_size=10) == {}
 
 
 @pytest.mark.parametrize(
@@ -243,14 +243,14 @@ def test_nothing_tested_has_a_reason_and_valid_tables(planted, change, status, r
     genes, collection = planted
     genes = genes.iloc[: change.get("genes", len(genes))].assign(**change.get("columns", {}))
     collection = collection._replace(sets=change.get("sets", collection.sets))
-    terms, rows = over_cell_types(
+    terms, rows = run_per_cell_type(
         [CellType("b_cell", "B cell", genes)], lambda table: gsea(table, [collection], **SETTINGS)
     )
     assert rows.loc[0, ["cell_type", "label", "status"]].tolist() == ["b_cell", "B cell", status]
     assert reason in rows.loc[0, "reason"]
     assert rows.loc[0, "sets_tested"] == 0
     assert terms.empty
-    words = " ".join(figure(choose(terms, 5), terms, rows, fdr=0.05).texts[0].get_text().split())
+    words = " ".join(draw_terms(choose_sets(terms, 5), terms, rows, fdr=0.05).texts[0].get_text().split())
     assert reason.split()[-1] in words
     full, _ = stacked(planted, {"a": 1.0})
     terms.to_parquet(tmp_path / "empty.parquet", index=False)
@@ -276,7 +276,7 @@ def stacked(planted, signs, parts=1):
         tables.append(CellType(name, name.upper(), table))
     sets = list(collection.sets.items())
     collections = [Collection(f"part{n}", "", dict(sets[n::parts])) for n in range(parts)]
-    return over_cell_types(tables, lambda table: gsea(table, collections, **SETTINGS))
+    return run_per_cell_type(tables, lambda table: gsea(table, collections, **SETTINGS))
 
 
 def test_each_cell_type_gets_what_it_would_get_alone(planted):
@@ -315,7 +315,7 @@ def terms_of_a_type():
 
 
 def test_groups_by_hand():
-    found = group(terms_of_a_type(), fdr=0.05, group_overlap=0.5).set_index("term")
+    found = group_terms(terms_of_a_type(), fdr=0.05, group_overlap=0.5).set_index("term")
     assert found["group"].to_dict() == {
         "A": 1,
         "A_PART": 1,
@@ -327,17 +327,17 @@ def test_groups_by_hand():
         "LATE": 0,
     }
     assert list(found.index[found["representative"]]) == ["A", "OTHER", "DOWN_1", "DOWN_3", "SAME_GENES"]
-    wider = group(terms_of_a_type(), fdr=0.05, group_overlap=0.25).set_index("term")["group"]
+    wider = group_terms(terms_of_a_type(), fdr=0.05, group_overlap=0.25).set_index("term")["group"]
     assert wider["OTHER"] == wider["A"]
     assert wider["DOWN_3"] == wider["DOWN_1"]
     assert wider["SAME_GENES"] != wider["A"]
 
 
 def test_groups_do_not_depend_on_the_order_of_rows():
-    expected = group(terms_of_a_type(), fdr=0.05, group_overlap=0.5)
+    expected = group_terms(terms_of_a_type(), fdr=0.05, group_overlap=0.5)
     for seed in range(5):
         shuffled = terms_of_a_type().sample(frac=1, random_state=seed)
-        found = group(shuffled, fdr=0.05, group_overlap=0.5)
+        found = group_terms(shuffled, fdr=0.05, group_overlap=0.5)
         assert list(found["term"]) == list(shuffled["term"])
         pd.testing.assert_frame_equal(found.sort_index(), expected)
 
@@ -352,29 +352,31 @@ def test_the_representative_has_the_smallest_p_value_of_its_group(planted):
     numbers = grouped.set_index("term")["group"]
     assert numbers["UP"] == numbers["UP_2"] != numbers["DOWN"] == numbers["DOWN_2"]
     for _, rows in grouped.groupby("group"):
-        best = most_significant_first(rows).iloc[0]
+        best = sort_by_significance(rows).iloc[0]
         assert rows.loc[rows["representative"], "term"].item() == best["term"]
-    assert set(choose(terms.assign(fdr_all=0.5), 2)["term"]) <= set(terms["term"][terms["representative"]])
+    assert set(choose_sets(terms.assign(fdr_all=0.5), 2)["term"]) <= set(
+        terms["term"][terms["representative"]]
+    )
 
 
 def test_no_cell_type_gives_empty_tables(planted):
-    terms, status = over_cell_types([], lambda table: gsea(table, [planted[1]], **SETTINGS))
+    terms, status = run_per_cell_type([], lambda table: gsea(table, [planted[1]], **SETTINGS))
     assert len(terms) == len(status) == 0
     full, _ = stacked(planted, {"a": 1.0})
     assert list(terms.columns) == list(full.columns)
-    assert "no cell type" in figure(choose(terms, 5), terms, status, fdr=0.05).texts[0].get_text()
+    assert "no cell type" in draw_terms(choose_sets(terms, 5), terms, status, fdr=0.05).texts[0].get_text()
 
 
 def test_the_figure_shows_the_chosen_sets_in_every_type_and_is_byte_stable(planted):
     terms, status = stacked(planted, {"a": 1.0, "empty": 0.0, "b": 1.0})
-    drawn = choose(terms, 2)
+    drawn = choose_sets(terms, 2)
     assert drawn[["term", "cell_type"]].to_numpy().tolist() == [
         ["UP", "a"],
         ["UP", "b"],
         ["DOWN", "a"],
         ["DOWN", "b"],
     ]
-    axes = figure(drawn, terms, status, fdr=0.05).axes[0]
+    axes = draw_terms(drawn, terms, status, fdr=0.05).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["UP", "DOWN"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["A", "EMPTY", "B"]
     points = axes.collections[0]
@@ -383,6 +385,6 @@ def test_the_figure_shows_the_chosen_sets_in_every_type_and_is_byte_stable(plant
     images = []
     for _ in range(2):
         images.append(io.BytesIO())
-        chart = figure(drawn, terms, status, fdr=0.05)
+        chart = draw_terms(drawn, terms, status, fdr=0.05)
         chart.savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()

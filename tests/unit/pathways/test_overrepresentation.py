@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from files._cell_types import CellType
-from pathways._gene_sets import Collection, over_cell_types, rank_symbols
-from pathways.overrepresentation import choose, enrich, figure, gene_lists, overrepresentation
+from pathways._gene_sets import Collection, rank_symbols, run_per_cell_type
+from pathways.overrepresentation import choose_sets, draw_terms, enrich, overrepresentation, select_genes
 
 SETTINGS = {"fdr": 0.05, "min_log2fc": 0.0, "min_genes": 5}
 
@@ -67,7 +67,7 @@ def test_p_values_are_fishers(planted):
 def test_results_are_gseapys(planted):
     genes, collection = planted
     terms, _ = overrepresentation(genes, [collection], **SETTINGS)
-    listed = gene_lists(rank_symbols(genes), signed=True, fdr=0.05, min_log2fc=0)
+    listed = select_genes(rank_symbols(genes), signed=True, fdr=0.05, min_log2fc=0)
     for direction, table in terms.groupby("direction"):
         expected = gseapy.enrich(
             listed[direction], collection.sets, background=genes["symbol"].tolist(), outdir=None, no_plot=True
@@ -112,13 +112,16 @@ def test_lists_hold_significant_changes_the_strongest_first():
         ("H", 3.0, 7.0, 1e-3, np.nan),  # filtered by mean count
     ]
     ranked = rank_symbols(differential(rows))
-    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=0) == {
+    assert select_genes(ranked, signed=True, fdr=0.05, min_log2fc=0) == {
         "up": ["B", "C", "A"],
         "down": ["E", "D"],
     }
-    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=1.0) == {"up": ["B", "A"], "down": ["E", "D"]}
-    assert gene_lists(ranked, signed=True, fdr=0.05, min_log2fc=2.0) == {"up": ["B"], "down": ["E"]}
-    assert gene_lists(ranked, signed=False, fdr=0.05, min_log2fc=9) == {"any": ["B", "C", "A", "D", "E"]}
+    assert select_genes(ranked, signed=True, fdr=0.05, min_log2fc=1.0) == {
+        "up": ["B", "A"],
+        "down": ["E", "D"],
+    }
+    assert select_genes(ranked, signed=True, fdr=0.05, min_log2fc=2.0) == {"up": ["B"], "down": ["E"]}
+    assert select_genes(ranked, signed=False, fdr=0.05, min_log2fc=9) == {"any": ["B", "C", "A", "D", "E"]}
     assert len(ranked) == 7  # all are background
 
 
@@ -165,13 +168,13 @@ def test_nothing_tested_has_a_reason_and_valid_tables(planted, rows, sets, statu
     full.to_parquet(tmp_path / "full.parquet", index=False)
     dtypes = [pd.read_parquet(tmp_path / f"{name}.parquet").dtypes for name in ("empty", "full")]
     pd.testing.assert_series_equal(*dtypes)
-    text = figure(choose(terms, 5), terms, table, fdr=0.05).texts[0].get_text()
+    text = draw_terms(choose_sets(terms, 5), terms, table, fdr=0.05).texts[0].get_text()
     assert text.startswith("A, planted up: no gene")
 
 
 def stacked(tables, *collections):
     tested = [CellType(name, name.upper(), genes) for name, genes in tables.items()]
-    return over_cell_types(tested, lambda genes: overrepresentation(genes, list(collections), **SETTINGS))
+    return run_per_cell_type(tested, lambda genes: overrepresentation(genes, list(collections), **SETTINGS))
 
 
 def test_genes_without_a_sign_make_one_list(planted):
@@ -218,12 +221,12 @@ def test_collections_are_tested_apart(planted):
 def test_the_figure_shows_each_direction_and_is_byte_stable(planted):
     genes, collection = planted
     terms, status = stacked({"a": genes, "b": genes}, collection)
-    drawn = choose(terms, 2)
+    drawn = choose_sets(terms, 2)
     assert list(drawn["term"].drop_duplicates()) == ["UP", "DOWN"]  # the most significant on top
     images = []
     for _ in range(2):
         images.append(io.BytesIO())
-        chart = figure(drawn, terms, status, fdr=0.05)
+        chart = draw_terms(drawn, terms, status, fdr=0.05)
         chart.savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()
     up, down, _ = chart.axes

@@ -443,7 +443,7 @@ def test_no_tested_type_is_refused_and_untested_ones_are_left_out(tmp_path):
     ("target", "message"),
     [
         ("sex", "ridge.target: sex is not numeric; set ridge.target to null or one of age"),
-        ("height", "ridge.target: height is no column of the samples; .* one of age"),
+        ("height", "ridge.target: height is not a column of the samples; .* one of age"),
         ("used", "ridge.target: used is not numeric"),
     ],
 )

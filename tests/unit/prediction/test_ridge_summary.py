@@ -15,17 +15,17 @@ from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction.baselines import baselines
 from prediction.ridge_summary import (
     SUMMARY,
+    choose_final_alphas,
+    combine_predictions,
     compare_with_null,
-    edge,
-    final_alphas,
-    final_models,
-    gaps_of_types,
-    null_scores,
-    pool,
-    smallest,
+    correct_all_gaps,
+    describe_models,
+    find_edge,
+    is_supported,
+    score_null,
+    select_smallest,
     stack_alphas,
     summarise,
-    supported,
 )
 
 ALPHAS = [100.0, 10.0]  # as the config lists them, not sorted
@@ -67,9 +67,9 @@ def status(cell_type="b_cell", **changes):
 def run(predictions, inner, others, facts, alphas=ALPHAS):
     """Pooled predictions, summary and scores, as the step's main makes them."""
     stacked = stack_alphas(predictions, alphas)
-    pooled = pool(stacked, stack_alphas(inner, alphas))
+    combined = combine_predictions(stacked, stack_alphas(inner, alphas))
     null = pd.DataFrame({"cell_type": "b_cell", "permutation": range(9), "r2": np.arange(9) / 10 - 0.4})
-    return pooled, *summarise(facts, stacked, pooled, null, others, **CHANCE)
+    return combined, *summarise(facts, stacked, combined, null, others, **CHANCE)
 
 
 def both(one, other):
@@ -86,14 +86,14 @@ def both(one, other):
 
 
 def test_alpha_has_the_smallest_inner_error_and_ties_go_to_the_larger():
-    chosen = smallest(stack_alphas(small()[1], ALPHAS), FOLD, "inner_mse")
+    chosen = select_smallest(stack_alphas(small()[1], ALPHAS), FOLD, "inner_mse")
     assert chosen["alpha"].tolist() == [100.0, 10.0, 100.0, 100.0]  # the third is a tie
     assert chosen[["repeat", "fold"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
-def test_predictions_are_pooled_from_the_chosen_alphas():
-    pooled, summary, scores = run(*small(), status())
-    assert list(pooled) == [
+def test_predictions_are_combined_from_the_alphas_of_the_folds():
+    combined, summary, scores = run(*small(), status())
+    assert list(combined) == [
         "alpha",
         "cell_type",
         "repeat",
@@ -103,9 +103,9 @@ def test_predictions_are_pooled_from_the_chosen_alphas():
         "observed",
         "predicted",
     ]
-    assert pooled["sample"].tolist() == ["a", "b", "c", "d"] * 2
-    assert pooled["alpha"].tolist() == [100.0, 100.0, 10.0, 10.0, 100.0, 100.0, 100.0, 100.0]
-    assert (pooled["predicted"] - pooled["observed"]).tolist() == [1, 1, -0.5, -0.5, 1, 1, 1, 1]
+    assert combined["sample"].tolist() == ["a", "b", "c", "d"] * 2
+    assert combined["alpha"].tolist() == [100.0, 100.0, 10.0, 10.0, 100.0, 100.0, 100.0, 100.0]
+    assert (combined["predicted"] - combined["observed"]).tolist() == [1, 1, -0.5, -0.5, 1, 1, 1, 1]
     assert scores["model"].tolist() == ["expression"] * 3 + ["mean"]
     assert scores["alpha"].tolist() == ["10.0", "100.0", "chosen", ""]
     # squares about the mean: 5; errors squared: 4 x 0.25 and 4 x 1, chosen 2.5 and 4
@@ -150,14 +150,14 @@ def test_alphas_with_other_folds_are_refused():
 
 def test_the_final_alpha_has_the_smallest_error_out_of_fold():
     predictions = stack_alphas(small()[0], ALPHAS)
-    assert final_alphas(predictions).to_dict() == {"b_cell": 10.0}
+    assert choose_final_alphas(predictions).to_dict() == {"b_cell": 10.0}
     tied = predictions.assign(predicted=predictions["observed"] + 1)
-    assert final_alphas(tied).to_dict() == {"b_cell": 100.0}
+    assert choose_final_alphas(tied).to_dict() == {"b_cell": 100.0}
 
 
-def test_the_end_of_a_sweep_is_said():
-    assert [edge(alpha, [1.0, 10.0, 100.0]) for alpha in (1.0, 10.0, 100.0)] == ["lowest", "", "highest"]
-    assert edge(5.0, [5.0]) == ""
+def test_the_end_of_a_sweep_is_reported():
+    assert [find_edge(alpha, [1.0, 10.0, 100.0]) for alpha in (1.0, 10.0, 100.0)] == ["lowest", "", "highest"]
+    assert find_edge(5.0, [5.0]) == ""
 
 
 # ---- the null
@@ -167,14 +167,14 @@ def test_each_permutation_chooses_its_own_alphas():
     keys = {"cell_type": "a", "permutation": [1, 1, 2, 2], "repeat": 0, "fold": [0, 1, 0, 1]}
     one = pd.DataFrame({**keys, "inner_mse": [1.0, 9, 9, 9], "sse": [3.0, 9, 9, 9], "sst": 5.0})
     other = pd.DataFrame({**keys, "inner_mse": [9.0, 1, 2, 3], "sse": [9.0, 4, 6, 8], "sst": 5.0})
-    found = null_scores(stack_alphas([one, other], ALPHAS))
+    found = score_null(stack_alphas([one, other], ALPHAS))
     assert found["r2"].tolist() == pytest.approx([1 - 7 / 10, 1 - 14 / 10])
 
 
 def test_null_r2_is_the_mean_over_repeats():
     keys = {"cell_type": "a", "permutation": 1, "repeat": [0, 1], "fold": 0, "inner_mse": 1.0}
     table = pd.DataFrame({**keys, "sse": [2.0, 8.0], "sst": 10.0})
-    assert null_scores(stack_alphas([table], [1.0]))["r2"].tolist() == pytest.approx([0.5])
+    assert score_null(stack_alphas([table], [1.0]))["r2"].tolist() == pytest.approx([0.5])
 
 
 def test_p_counts_the_permutations_that_reach_the_score_and_the_score_itself():
@@ -186,42 +186,42 @@ def test_p_counts_the_permutations_that_reach_the_score_and_the_score_itself():
 
 def test_support_needs_both_gains_and_chance_excluded():
     row = {"gain_mae_low": 0.1, "gain_r2_low": 0.1, "pvalue": 0.05}
-    assert supported(row)
+    assert is_supported(row)
     for change in ({"gain_mae_low": 0.0}, {"gain_r2_low": -0.1}, {"pvalue": 0.06}):
-        assert not supported(row | change)
+        assert not is_supported(row | change)
 
 
 # ---- nothing predicted, figures
 
 
-def test_nothing_predicted_is_said_in_tables_and_figures():
+def test_tables_and_figures_without_a_prediction():
     predictions, inner, others = small("nk_cell")
     none = [table.iloc[:0] for table in predictions], [table.iloc[:0] for table in inner], others.iloc[:0]
     facts = status("nk_cell", status="too_few_samples", reason="4 donors are too few for 5 folds")
-    pooled, summary, scores = run(*both(small(), none), pd.concat([status(), facts], ignore_index=True))
-    assert set(pooled["cell_type"]) == set(scores["cell_type"]) == {"b_cell"}
+    combined, summary, scores = run(*both(small(), none), pd.concat([status(), facts], ignore_index=True))
+    assert set(combined["cell_type"]) == set(scores["cell_type"]) == {"b_cell"}
     row = summary.set_index("cell_type").loc["nk_cell"]
     assert row["status"] == "too_few_samples"
     assert row[["r2", "gain_mae", "pvalue", "alpha"]].isna().all()
-    for fig in (draw_alphas(summary, scores), draw_predictions(summary, gaps_of_types(pooled))):
+    for fig in (draw_alphas(summary, scores), draw_predictions(summary, correct_all_gaps(combined))):
         assert "4 donors are too few" in fig.axes[1].texts[0].get_text()
-    pooled, summary, scores = run(*none, facts)
-    assert pooled.empty
+    combined, summary, scores = run(*none, facts)
+    assert combined.empty
     assert scores.empty
     assert list(summary) == SUMMARY
     assert "4 donors are too few" in draw_alphas(summary, scores).axes[0].texts[0].get_text()
     coefficients = pd.DataFrame(columns=["alpha", "cell_type", "gene_id", "coefficient"])
-    table, description = final_models(coefficients, facts, summary)
+    table, description = describe_models(coefficients, facts, summary)
     assert table.empty
     assert description["models"] == {}
 
 
 def test_the_figures_show_the_tables_and_are_byte_stable():
     facts = pd.concat([status(), status("nk_cell")], ignore_index=True)
-    pooled, summary, scores = run(*both(small(), small("nk_cell")), facts)
+    combined, summary, scores = run(*both(small(), small("nk_cell")), facts)
     left = draw_alphas(summary, scores).axes[0]
     assert left.lines[0].get_xydata().tolist() == [[10.0, scores.loc[0, "r2"]], [100.0, scores.loc[1, "r2"]]]
-    gaps = gaps_of_types(pooled)
+    gaps = correct_all_gaps(combined)
     dots = draw_predictions(summary, gaps).axes[1].collections[0]
     assert len(dots.get_offsets()) == 4  # a dot per sample
     images = []
@@ -241,7 +241,7 @@ def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
         for values in ([2.5, 9, 8], [2.25, 7, 6])
     ]
     _, summary, _ = run(*small(), status())
-    table, description = final_models(stack_alphas(tables, ALPHAS), status(), summary)
+    table, description = describe_models(stack_alphas(tables, ALPHAS), status(), summary)
     assert table["gene_id"].tolist() == ["g2", "g1"]
     assert table["coefficient"].tolist() == [7, 6]  # of alpha 10
     model = json.loads(json.dumps(description))["models"]["b_cell"]
@@ -309,8 +309,8 @@ def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0)):
     predictions, inner, null = stacked
     facts = pd.concat([result[2] for result in tables], ignore_index=True).assign(label="T")
     others = baselines(obs, logit_shares(count_cells(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
-    pooled = pool(predictions, inner)
-    return summarise(facts, predictions, pooled, null_scores(null), others, **CHANCE)[0].iloc[0]
+    combined = combine_predictions(predictions, inner)
+    return summarise(facts, predictions, combined, score_null(null), others, **CHANCE)[0].iloc[0]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

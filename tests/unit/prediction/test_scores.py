@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from prediction._scores import SCORES, arrange, compare, correct_gaps, resample, score, with_interval
+from prediction._scores import SCORES, add_interval, arrange, compare, correct_gaps, resample, score
 
 
 def predictions(seed=0, repeats=3, samples=30, noise=8.0):
@@ -64,7 +64,7 @@ def test_intervals_are_those_of_scipy():
     table = predictions(repeats=1, samples=80)
     observed, predicted, donors = arrange(table)
     values = score(observed, predicted, resample(donors, bootstraps=4000, random_state=0))[:, 1]
-    found = with_interval("mae", values)
+    found = add_interval("mae", values)
     errors = np.abs(table["observed"] - table["predicted"])
     assert found["mae"] == pytest.approx(errors.mean())
     draw = {"n_resamples": 4000, "method": "percentile", "rng": 1}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract_guard import compare, faults, parse
+from contract_guard import check_version, compare, parse
 
 ROOT = Path(__file__).parent.parent.parent.parent
 CONTRACT = yaml.safe_load((ROOT / "workflow/schemas/publish.yaml").read_text())
@@ -202,7 +202,7 @@ def test_where_a_file_comes_from_is_no_part_of_the_contract():
 )
 def test_the_version_says_what_has_changed(kind, old, new, fault):
     changes = [(kind, "something")] if kind else []
-    assert faults(changes, parse(old), parse(new)) == ([fault] if fault else [])
+    assert check_version(changes, parse(old), parse(new)) == ([fault] if fault else [])
 
 
 class Repository:
@@ -283,7 +283,7 @@ def test_what_the_base_has_done_since_is_not_held_against_a_branch(repository):
 def test_a_base_that_is_not_there_is_no_pass(repository):
     done = repository.guard("nowhere")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: nowhere is no revision that this repository shares")
+    assert done.stderr.startswith("error: nowhere is not a revision that this repository shares")
 
 
 def test_the_first_contract_has_nothing_to_be_compared_with(tmp_path):
@@ -299,5 +299,5 @@ def test_the_first_contract_has_nothing_to_be_compared_with(tmp_path):
 def test_the_version_of_this_project_is_that_of_its_contract():
     major = parse((ROOT / "workflow/VERSION").read_text())[0]
     assert CONTRACT["contract"] == f"v{major}"
-    with pytest.raises(SystemExit, match=r"'1\.0' is no version; write it like 1\.0\.0"):
+    with pytest.raises(SystemExit, match=r"'1\.0' is not a version; write it like 1\.0\.0"):
         parse("1.0\n")

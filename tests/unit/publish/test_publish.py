@@ -18,7 +18,7 @@ from scipy import sparse
 
 from files import read_in_order
 from job import InputError
-from publish import current, faults
+from publish import check_release, read_current
 from publish._cohort_file import describe_cells, index_type, write_cohort
 from publish.provenance import describe
 from publish.publish import build, describe_inputs, gather, publish
@@ -187,7 +187,7 @@ def test_indices_are_of_one_type_that_can_count_all_values(tmp_path):
 def test_a_count_that_float32_cannot_hold_is_refused(tmp_path):
     obs, var = pd.DataFrame(index=["a"]), pd.DataFrame(index=["g"])
     block = sparse.csr_array(np.array([[2**24]]))
-    with pytest.raises(ValueError, match="a count of 16777216, more than float32 holds"):
+    with pytest.raises(ValueError, match="a count of 16777216 is too large for float32"):
         write_cohort(
             str(tmp_path / "x.h5ad"), obs.astype(object), var.astype(object), iter([]), iter([block])
         )
@@ -233,7 +233,7 @@ def test_publishing_again_changes_nothing_and_other_content_makes_another_releas
     second = publish(place, paths, params)
     assert second != first
     assert sorted(os.listdir(place / "releases")) == sorted([first, second])
-    assert current(place) == second
+    assert read_current(place) == second
     assert verify(place / "v1") == []
 
 
@@ -242,7 +242,7 @@ def test_a_release_that_was_changed_is_not_published_again(small, tmp_path):
     place = tmp_path / "publish"
     release = publish(place, paths, params)
     (place / "releases" / release / "samples.tsv").write_text("x\n")
-    with pytest.raises(InputError, match=f"{release}: was changed since it was published; remove it"):
+    with pytest.raises(InputError, match=f"{release}: was changed after it was published; remove it"):
         publish(place, paths, params)
     assert not list(place.glob(".tmp-*"))
 
@@ -254,10 +254,10 @@ def test_what_is_not_whole_is_not_published(small, tmp_path):
     table = pd.read_csv(paths.samples, sep="\t").iloc[:2]
     table.to_csv(paths.samples, sep="\t", index=False)
     with pytest.raises(
-        RuntimeError, match=r"not fit to be published: error: cells\.parquet: 's2' is no sample"
+        RuntimeError, match=r"verify.py found problems: error: cells\.parquet: 's2' is not a sample"
     ):
         publish(place, paths, params)
-    assert current(place) == release
+    assert read_current(place) == release
     assert os.listdir(place / "releases") == [release]
     assert not list(place.glob(".tmp-*"))
 
@@ -299,14 +299,16 @@ def test_killed_at_any_time_the_old_or_the_new_release_is_whole(small, tmp_path)
         job.stdout.close()
         assert verify(place / "v1") == [], moment
         assert all(verify(release) == [] for release in (place / "releases").iterdir())
-        seen.append(current(place))
+        seen.append(read_current(place))
     assert seen[:3] == [old] * 3
     assert seen[3] != old
     assert not list(place.glob(".tmp-*"))
 
 
 def test_the_program_says_what_is_wrong_with_a_folder(tmp_path):
-    assert faults(tmp_path) == f"error: {tmp_path}: has no manifest.json; name the folder of a release\n"
+    assert (
+        check_release(tmp_path) == f"error: {tmp_path}: has no manifest.json; name the folder of a release\n"
+    )
 
 
 def test_provenance_has_the_digest_and_the_seed_of_the_config():

@@ -1,4 +1,4 @@
-"""Releases on disk: switched at once, kept by a rule, gone back to; whole after a kill at any moment."""
+"""Releases on disk: switch in one step, removal, rollback; complete after a kill at any moment."""
 
 import json
 import os
@@ -11,19 +11,19 @@ import pytest
 
 from job import InputError
 from publish import _release
-from publish._release import by_time, current, point, prune, settle, staging
+from publish._release import list_by_time, make_staging, prune, read_current, rename_release, switch_release
 
 OPS = Path(__file__).parent.parent.parent.parent / "ops"
 
 
 def make(place, name, time):
-    """Build, settle and switch to a release of two files."""
-    folder = staging(place)
+    """Build, rename and switch to a release of two files."""
+    folder = make_staging(place)
     (folder / "run.json").write_text(json.dumps({"published_at": time}))
     (folder / "deep").mkdir()
     (folder / "deep/content").write_text(name)
-    settle(folder, place / "releases" / name)
-    point(place, name)
+    rename_release(folder, place / "releases" / name)
+    switch_release(place, name)
 
 
 def content(place):
@@ -36,25 +36,25 @@ def left_over(place):
 
 
 def test_the_link_leads_to_the_release_of_the_last_switch(tmp_path):
-    assert current(tmp_path) is None
+    assert read_current(tmp_path) is None
     make(tmp_path, "a", "2001")
     make(tmp_path, "b", "2002")
-    assert current(tmp_path) == content(tmp_path) == "b"
+    assert read_current(tmp_path) == content(tmp_path) == "b"
     assert not Path(os.readlink(tmp_path / "v1")).is_absolute()  # so the folder can be moved
     assert left_over(tmp_path) == []
 
 
 def test_a_folder_named_as_the_link_is_not_replaced(tmp_path):
     (tmp_path / "v1").mkdir()
-    with pytest.raises(InputError, match="v1: is no link to a release; move it away"):
+    with pytest.raises(InputError, match="v1: is not a link to a release; move it away"):
         make(tmp_path, "a", "2001")
 
 
 def test_the_same_content_stays_as_it_was_published_first(tmp_path):
     make(tmp_path, "a", "2001")
-    folder = staging(tmp_path)
+    folder = make_staging(tmp_path)
     (folder / "run.json").write_text(json.dumps({"published_at": "2009"}))
-    settle(folder, tmp_path / "releases/a")
+    rename_release(folder, tmp_path / "releases/a")
     assert json.loads((tmp_path / "releases/a/run.json").read_text()) == {"published_at": "2001"}
 
 
@@ -62,7 +62,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     make(tmp_path, "a", "2001")
     (tmp_path / ".tmp-release-x/deep").mkdir(parents=True)
     (tmp_path / ".tmp-link-x").symlink_to("releases/x")
-    folder = staging(tmp_path)
+    folder = make_staging(tmp_path)
     assert left_over(tmp_path) == [folder.name]
     assert content(tmp_path) == "a"
 
@@ -74,16 +74,16 @@ def test_the_current_and_the_last_others_are_kept(tmp_path, keep, there):
     for number, name in enumerate("abcd"):
         make(tmp_path, name, f"200{number}")
     removed = prune(tmp_path, keep)
-    assert by_time(tmp_path) == there
+    assert list_by_time(tmp_path) == there
     assert sorted(removed) == sorted(set("abcd") - set(there))
 
 
 def test_the_current_release_is_kept_however_old(tmp_path):
     for number, name in enumerate("abc"):
         make(tmp_path, name, f"200{number}")
-    point(tmp_path, "a")
+    switch_release(tmp_path, "a")
     assert prune(tmp_path, 1) == ["b"]
-    assert by_time(tmp_path) == ["c", "a"]
+    assert list_by_time(tmp_path) == ["c", "a"]
 
 
 STEPS = ("fsync", "rename", "replace", "mkdir", "symlink", "unlink", "rmdir")
@@ -133,10 +133,10 @@ def kill_everywhere(folder):
         make(place, "old", "2001")
         killed = killed_at(len(seen), lambda place=place: publish(place, "new", "2002"))
         seen.append(content(place))
-        for name in by_time(place):
+        for name in list_by_time(place):
             assert (place / "releases" / name / "deep/content").read_text() == name
         publish(place, "newer", "2003")
-        assert content(place) == by_time(place)[0] == "newer"
+        assert content(place) == list_by_time(place)[0] == "newer"
         assert left_over(place) == []
     return seen
 
@@ -196,24 +196,24 @@ def published(small, tmp_path):
 
 def test_rollback_verifies_and_goes_back_one_release_at_a_time(published):
     place, (a, b, c) = published
-    assert current(place) == c
+    assert read_current(place) == c
     done = roll_back(place)
     assert done.stdout == f"{place}/v1: release {b}, before {c}\n"
-    assert current(place) == b
+    assert read_current(place) == b
     assert roll_back(place).returncode == 0
-    assert current(place) == a
+    assert read_current(place) == a
     done = roll_back(place)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: no release before {a}; there are {c} ")
     assert roll_back(place, "--to", c).returncode == 0
-    assert current(place) == c
+    assert read_current(place) == c
     (place / "releases" / b / "samples.tsv").write_text("changed")
     done = roll_back(place)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        f"error: release {b} is not whole, nothing was changed\nerror: samples.tsv: has "
+        f"error: release {b} is not complete, nothing was changed\nerror: samples.tsv: has "
     )
-    assert current(place) == c
+    assert read_current(place) == c
     assert roll_back(place, "--to", "0123").stderr.startswith("error: there is no release 0123; there are ")
     assert roll_back(place.parent).stderr.startswith(f"error: {place.parent} has no releases")
 

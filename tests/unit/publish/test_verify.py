@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from _contents import fault_of_column
+from _contents import check_column
 from _facts import canonical
 from publish.publish import build, digest, list_files, write_json
 from verify import release_id, verify
@@ -151,7 +151,7 @@ DAMAGED = {
         lambda release: os.link(release / "samples.tsv", release.parent / "other"),
         "samples.tsv: is a hard link",
     ),
-    "a pipe": (put_a_pipe, "samples.tsv: is no file"),
+    "a pipe": (put_a_pipe, "samples.tsv: is not a regular file"),
     "no manifest": (of_file("manifest.json", Path.unlink), "has no manifest.json"),
     "a cut manifest": (
         of_file("manifest.json", lambda p: p.write_text("{")),
@@ -263,19 +263,19 @@ COVERED = {
     ),
     "text where a number is": (
         in_table("samples.tsv", put("cells", 0, "many")),
-        "samples.tsv: column cells holds 'many', no integer min 0",
+        "samples.tsv: column cells has 'many', which is not an integer min 0",
     ),
     "a fraction of a cell": (
         in_table("samples.tsv", put("cells", 0, "1.5")),
-        "column cells holds '1.5', no integer",
+        "column cells has '1.5', which is not an integer",
     ),
     "a p-value of 2": (
         in_table("differential/age.parquet", put("pvalue", 0, 2.0)),
-        "column pvalue holds 2.0, no number min 0 max 1",
+        "column pvalue has 2.0, which is not a number min 0 max 1",
     ),
     "an unknown word": (
         in_table("cells.parquet", put("step", 3, "magic")),
-        "column step holds 'magic', which is none",
+        "column step has 'magic', which is not one of",
     ),
     "a lost value": (in_table("genes.parquet", put("symbol", 0, None)), "column symbol lacks 1 of 6 values"),
     "a row twice": (
@@ -297,19 +297,19 @@ COVERED = {
     ),
     "a cut image": (
         of_file("figures/umap.png", lambda p: p.write_bytes(p.read_bytes()[:-1])),
-        "figures/umap.png: is no PNG",
+        "figures/umap.png: is not a PNG",
     ),
     "a cell type of nowhere": (
         in_table("prediction/predictions.parquet", put("cell_type", 0, "x")),
-        "prediction/predictions.parquet: 'x' is no cell type of cell_types.tsv",
+        "prediction/predictions.parquet: 'x' is not a cell type of cell_types.tsv",
     ),
     "a label of nowhere": (
         in_table("composition/age.tsv", put("cell_type", 0, "x")),
-        "composition/age.tsv: 'x' is no cell type",
+        "composition/age.tsv: 'x' is not a cell type",
     ),
     "a cell of no type": (
         in_table("cells.parquet", put("cell_type", 3, "x")),
-        "cells.parquet: 'x' is no cell type",
+        "cells.parquet: 'x' is not a cell type",
     ),
     "a tested type left out": (
         in_table("differential/age.status.tsv", lambda t: t.head(1)),
@@ -321,11 +321,11 @@ COVERED = {
     ),
     "a gene of nowhere": (
         in_table("synthesis/age.genes.tsv", put("gene_id", 0, "ENSG9")),
-        "'ENSG9' is no gene of genes.parquet",
+        "'ENSG9' is not a gene of genes.parquet",
     ),
     "a sample of nowhere": (
         in_table("prediction/gaps.tsv", put("sample", 0, "s9")),
-        "prediction/gaps.tsv: 's9' is no sample of samples",
+        "prediction/gaps.tsv: 's9' is not a sample of samples",
     ),
     "attrition that does not add up": (
         in_table("attrition.tsv", put("cells", 1, "2")),
@@ -370,7 +370,7 @@ COVERED = {
     ),
     "a cell off the map": (
         in_h5ad("cohort.h5ad", lambda f: f["obsm/X_umap"].__setitem__((0, 0), np.nan)),
-        "cohort.h5ad: obsm X_umap holds a number that is not finite",
+        "cohort.h5ad: obsm X_umap has a number that is not finite",
     ),
     "no symbols": (
         in_h5ad("cohort.h5ad", lambda f: f["var"].__delitem__("feature_name")),
@@ -389,11 +389,11 @@ COVERED = {
     ),
     "a config with one contrast more": (
         other_config,
-        "differential/sex.parquet: config and cell types call for it",
+        "differential/sex.parquet: is missing, config and cell types need it",
     ),
     "a file that nothing calls for": (
         of_file("samples.tsv", lambda p: shutil.copy2(p, p.with_name("note.tsv"))),
-        "note.tsv: no part of this release",
+        "note.tsv: is not part of this release",
     ),
 }
 
@@ -445,7 +445,7 @@ def test_cells_in_another_order_are_found(release):
 
 def test_a_file_of_another_kind_is_found(release):
     seal(release, kinds={"figures/umap.png": "figure_gsea"})
-    assert "figures/umap.png: is no figure_gsea" in found(release)
+    assert "figures/umap.png: has the schema figure_gsea, not figure_umap" in found(release)
 
 
 @pytest.mark.parametrize(
@@ -456,16 +456,16 @@ def test_a_file_of_another_kind_is_found(release):
         ([1.0, np.nan], {"type": "integer"}, "lacks 1 of 2 values"),
         (["", "a"], {"type": "text"}, "lacks 1 of 2 values"),
         (["", "a"], {"type": "text", "values": ["", "a"]}, ""),
-        ([3, 4], {"type": "text"}, "holds numbers such as 3, not text"),
+        ([3, 4], {"type": "text"}, "has numbers such as 3, not text"),
         (["True", "False"], {"type": "boolean"}, ""),
-        (["yes"], {"type": "boolean"}, "holds 'yes', not true or false"),
-        ([0.5, 1.5], {"type": "number", "max": 1}, "holds 1.5, no number max 1"),
+        (["yes"], {"type": "boolean"}, "has 'yes', not true or false"),
+        ([0.5, 1.5], {"type": "number", "max": 1}, "has 1.5, which is not a number max 1"),
         (["1e-300", "0"], {"type": "number", "min": 0}, ""),
         ([], {"type": "text"}, ""),
     ],
 )
 def test_a_column_is_what_its_description_says(values, spec, fault):
-    assert fault_of_column(pd.Series(values), spec) == fault
+    assert check_column(pd.Series(values), spec) == fault
 
 
 def test_a_release_of_a_former_contract_still_verifies(small, tmp_path):

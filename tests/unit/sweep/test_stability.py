@@ -1,4 +1,4 @@
-"""Comparison of variants with the run on small tables whose answers are known by hand."""
+"""Comparison of variants with the run on small tables with answers computed by hand."""
 
 import io
 
@@ -8,12 +8,12 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from sweep.stability import (
-    best,
     compare_cells,
     compare_clusters,
     compare_genes,
     compare_predictions,
-    figure,
+    draw,
+    select_best,
     stability,
 )
 
@@ -51,7 +51,7 @@ def test_genes_by_hand():
 def test_the_best_genes_have_the_smallest_p_values_ties_by_name():
     genes = effects("B", d=(9, 0.2), c=(-1, 0.1), b=(0, 0.1), a=(5, 0.3))
     genes = genes.set_index("gene_id")
-    assert [best(genes, k) for k in (1, 2, 3)] == [{"b"}, {"b", "c"}, {"b", "c", "d"}]
+    assert [select_best(genes, k) for k in (1, 2, 3)] == [{"b"}, {"b", "c"}, {"b", "c", "d"}]
 
 
 def test_the_same_genes_agree_entirely():
@@ -156,7 +156,7 @@ def test_the_figure_shows_each_variant_and_is_byte_stable():
     images = []
     for _ in range(2):
         images.append(io.BytesIO())
-        chart = figure(table, SETTINGS["top"])
+        chart = draw(table, SETTINGS["top"])
         chart.savefig(images[-1], format="png", dpi=120, metadata={"Software": None})
     assert images[0].getvalue() == images[1].getvalue()
     titles = [axes.get_title() for axes in chart.axes]
@@ -166,5 +166,5 @@ def test_the_figure_shows_each_variant_and_is_byte_stable():
     ((x, y),) = chart.axes[1].collections[0].get_offsets()
     assert x == pytest.approx(0.8)
     assert -0.5 < y < 0.5
-    empty = figure(table.iloc[:0], SETTINGS["top"])
+    empty = draw(table.iloc[:0], SETTINGS["top"])
     assert "nothing to compare" in empty.texts[0].get_text()
