@@ -112,13 +112,12 @@ confirm: ## a clean room: fresh clone, fresh environment from the lock, run, ver
 # for the scripts and styles of the report; MIT or Apache-2.0, not part of this repository
 BIOME := npx --yes @biomejs/biome@2.6.8
 PAGE := scripts/report/page
+NODE := command -v npx > /dev/null || { echo "npx is not on the path: install Node.js 20 or later, which brings it" >&2; exit 1; }
 # in one file, as in the page: whether a name is declared and used
 JOINED := correctness/noUndeclaredVariables correctness/noUnusedVariables suspicious/noRedeclare style/useConst
 
-node:
-	@command -v npx > /dev/null || { echo "npx is not on the path: install Node.js 20 or later, which brings it" >&2; exit 1; }
-
-lint: env node ## formatting and static checks, as CI runs them
+lint: env ## formatting and static checks, as CI runs them
+	@$(NODE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakefmt --check workflow rules
@@ -128,7 +127,8 @@ lint: env node ## formatting and static checks, as CI runs them
 	cat $(PAGE)/*.js > .biome/page.js
 	$(BIOME) lint --error-on-warnings $(JOINED:%=--only=%) .biome/page.js
 
-format: env node ## format Python and Snakemake files, and the report's scripts and styles
+format: env ## format Python and Snakemake files, and the report's scripts and styles
+	@$(NODE)
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt workflow rules

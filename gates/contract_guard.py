@@ -109,7 +109,7 @@ def guard(root: Path, base: str) -> tuple[list[str], list[str]]:
     """What has changed since the base revision, and what is wrong about that, as lines."""
     shared = git(root, "merge-base", base, "HEAD")
     if shared is None:
-        sys.exit(f"error: {base} is no revision that this repository shares; give the base as BASE=...")
+        sys.exit(f"error: {base} is not a revision that this repository shares; give the base as BASE=...")
     contract = yaml.safe_load((root / CONTRACT).read_text(encoding="utf-8"))
     version = parse((root / VERSION).read_text(encoding="utf-8"))
     wrong = []

@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.check:
         if not (options.check / LISTING).is_file():
-            sys.exit(f"error: {options.check} is no bundle: it has no {LISTING}")
+            sys.exit(f"error: {options.check} is not a bundle: it has no {LISTING}")
         if listing(options.check) != json.loads((options.check / LISTING).read_text(encoding="utf-8")):
             sys.exit(f"error: {options.check} is not as {LISTING} says")
         return

@@ -42,8 +42,8 @@ def cuts(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
 def hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading.
 
-    InputError when it is missing or may not be read, CorruptedInput when it is no HDF5 or cut off; other I/O
-    errors stay.
+    InputError when it is missing or may not be read, CorruptedInput when it is not HDF5 or is cut off; other
+    I/O errors stay.
     """
     try:
         file = h5py.File(path, "r")

@@ -1,4 +1,4 @@
-"""Writing blocks of counts into shards: AnnData files (h5ad) whose X is CSR of int32, filled block by block.
+"""Writing blocks of counts into shards: AnnData files (h5ad) with X as CSR of int32, filled block by block.
 
 One pass over the input; cells keep its order within their shard. Every value is checked to be a non-negative
 whole number before it is written; sums are int64, so exact.
@@ -43,7 +43,7 @@ def whole_numbers(block: csr_array, place: str, cells: np.ndarray, *, rounded: b
 
 
 def create_shard(path: str, obs: pd.DataFrame, var: pd.DataFrame) -> RowAppender:
-    """An h5ad of these cells and genes to whose X rows of int32 counts are appended."""
+    """An h5ad of these cells and genes, with an X to which rows of int32 counts are appended."""
     file = create_h5ad(path, obs, var, rdcc_nbytes=CACHE)
     shape = len(obs), len(var)
     return RowAppender(file, shape, values=np.int32, indices=np.int32, compression=COMPRESSION)

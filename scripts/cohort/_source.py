@@ -59,7 +59,7 @@ def cell_columns(
     """The wanted columns from the sheet's row or from the file, indexed by barcode.
 
     A column of the sheet holds for all cells of its row and wins over a column of that name in the file.
-    available: columns of the file; read: gives one of them. Raises InputError for a column that is not there.
+    available: columns of the file; read: gives one of them. Raises InputError for a missing column.
     """
     row, available = row or {}, list(available)
     columns = {}

@@ -35,7 +35,7 @@ def find_copies(values: pd.DataFrame) -> pd.Series:
 def qualify_donors(
     cells: pd.DataFrame, values: pd.DataFrame, person: list[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Cells whose donor ids are told apart by dataset where they name different people, and these ids.
+    """Cells with the dataset in front of donor ids that name different people, and these ids.
 
     cells: sample and donor as categorical labels; values: labels of columns, with dataset_id where the file
     has it. person: columns in which a person has one value, besides those of CELLxGENE. A donor with two

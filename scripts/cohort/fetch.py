@@ -2,7 +2,7 @@
 
 What has arrived is kept beside the output as `.<name>.part`, with a note of where it came from, so that a
 later attempt or run goes on from there (HTTP Range with If-Range, RFC 9110 sections 13.1.5 and 14). It starts
-anew when the remote file has changed, when the server cannot resume or tells no version of a file that is
+again when the remote file has changed, when the server cannot resume or tells no version of a file that is
 verified by size alone, and when the part is too long. Lost connections and busy servers are tried again with
 exponential backoff and jitter; any other answer ends the download.
 """
@@ -207,7 +207,7 @@ def fetch(
     pieces = download(url, part, **settings) > 1 or pieces
     wrong = fault(part, sha256=sha256, size=size)
     if wrong and pieces:
-        print(f"fetch: {wrong}; it was put together from pieces, so it is fetched anew", flush=True)
+        print(f"fetch: {wrong}; it was put together from pieces, so it is fetched again", flush=True)
         part.unlink()
         download(url, part, **settings)
         wrong = fault(part, sha256=sha256, size=size)

@@ -49,7 +49,9 @@ def wanted_columns(
         if name in RESERVED_COLUMNS or names.count(name) > 1:
             raise InputError(f"load.covariates: the name {name!r} is taken by another column; choose another")
         if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-            raise InputError(f"load.covariates: {name!r} cannot stand in a formula; name it like age_at_draw")
+            raise InputError(
+                f"load.covariates: {name!r} cannot be used in a formula; name it like age_at_draw"
+            )
     columns = {covariate["column"]: f"load.covariates ({covariate['name']})" for covariate in covariates}
     columns |= {rule["column"]: "load.exclude" for rule in exclude}
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
@@ -111,7 +113,7 @@ class Cells:
 def describe_cells(sources: list[Source], roles: dict[str, str | None], known: Known) -> Cells:
     """One row per input cell, in the order of the files. known: what the config and its tables say.
 
-    Raises InputError when there is no cell, when two cannot be told apart, and when a table matches none.
+    Raises InputError when there is no cell, when two have the same name, and when a table matches none.
     """
     obs = pd.concat([source.obs for source in sources])
     if obs.index.empty:
@@ -202,7 +204,7 @@ def describe_samples(cells: pd.DataFrame, values: pd.DataFrame, covariates: list
     cells, values: of the usable cells. A sample's value counts for its cells without one. Raises InputError
     when a sample has two donors or two values of a covariate, and when no sample has a value.
     """
-    remedy = "set load.sample to a column whose values each belong to one donor"
+    remedy = "set load.sample to a column in which each value belongs to one donor"
     donor = one_per_sample(cells["sample"], cells["donor"], "its donor", remedy)
     samples = pd.DataFrame({"donor": donor.astype(object)})
     pools = cells.groupby(["sample", "pool"], observed=True).size().reset_index(name="cells")
@@ -291,7 +293,7 @@ def find_odd_values(values: pd.DataFrame, covariates: list[dict]) -> dict[str, d
 
 @dataclass(frozen=True)
 class Cohort:
-    """A checked cohort whose counts are not read yet."""
+    """A checked cohort; its counts are not read yet."""
 
     sources: list[Source]
     genes: pd.DataFrame

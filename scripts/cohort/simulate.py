@@ -100,7 +100,7 @@ def donor_table(
     youngest, oldest = age_range
     if not 0 <= youngest < oldest:
         raise InputError(
-            f"demo cohort: ages {youngest} to {oldest} are no range; set simulate.age_range to [low, high]"
+            f"demo cohort: ages {youngest} to {oldest} are not a range; set simulate.age_range to [low, high]"
         )
     if small_donors >= donors:
         raise InputError(

@@ -125,7 +125,7 @@ def variable_genes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Variable genes by the vote of the batches that are large enough, and who voted.
 
-    blocks: gives the counts anew at each call; batch: label of each kept cell; nuisance: (genes,) bool.
+    blocks: gives the counts again at each call; batch: label of each kept cell; nuisance: (genes,) bool.
     Returns genes (means, variances: over all kept cells; variances_norm: mean over voting batches; the vote)
     and batches (batch, cells, voted, reason: too_few_cells, loess_singular). A single batch always votes; if
     no batch can, all cells vote as one, in a row of its own with the reason no_batch_could_vote.
@@ -196,7 +196,7 @@ def pca(values: list[sp.csr_matrix], n_comps: int) -> tuple[np.ndarray, np.ndarr
     """Exact principal components of the rows of all blocks, from their covariance.
 
     values: blocks of (cells, genes). Returns scores (cells, n_comps) float32; loadings (genes, n_comps), unit
-    columns whose largest entry by size is positive; a table of component, variance, share of all variance.
+    columns with a positive largest entry by size; a table of component, variance, share of all variance.
     Raises InputError if there are not n_comps components.
     """
     cells, genes = sum(block.shape[0] for block in values), values[0].shape[1]
@@ -235,7 +235,7 @@ def preprocess(
 ) -> dict[str, pd.DataFrame]:
     """Everything that this step writes, by name of the output.
 
-    blocks: gives (positions in cells, counts) anew at each call; cells: kept cells with their batches;
+    blocks: gives (positions in cells, counts) again at each call; cells: kept cells with their batches;
     genes: gene_id and symbol; exclude: patterns by species; voting: settings of `variable_genes`. Rows of
     `pca` are in the order of cells.
     """

@@ -71,7 +71,8 @@ def raise_if_error(rows: Iterable[dict], error: Iterable[str]) -> None:
     for row in rows:
         if row["code"] in error:
             raise InputError(
-                f"{describe(row)}; warnings.error makes {row['code']} an error: mend it or remove it there"
+                f"{describe(row)}; warnings.error makes {row['code']} an error; correct it, "
+                "or remove the code there"
             )
 
 

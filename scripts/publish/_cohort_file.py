@@ -72,6 +72,8 @@ def write_cohort(
         appender = RowAppender(file, (len(obs), len(var)), values=np.float32, indices=index, **COMPRESSION)
         for block in blocks:
             if block.nnz and block.data.max() >= EXACT:
-                raise ValueError(f"a count of {block.data.max()}, more than float32 holds exactly")
+                raise ValueError(
+                    f"a count of {block.data.max()} is too large for float32; set publish.counts: false"
+                )
             appender.append(block)
         appender.finish()

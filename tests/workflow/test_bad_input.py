@@ -184,7 +184,7 @@ COHORTS = {  # name: (what makes the file, load settings, category, what the lin
     "more shards than donors": (cohort, {"shards": 7}, CONFIGURATION, "set load.shards lower"),
     "covariate that is no name": (
         *(cohort, {"covariates": [{"name": "import", "column": "age", "type": "numeric"}]}, CONFIGURATION),
-        "cannot stand in a formula",
+        "cannot be used in a formula",
     ),
     "cut off": (lambda: cut(0.4), {}, CORRUPTED, "cannot be read"),
     "cut off at the end": (lambda: cut(0.99), {}, CORRUPTED, "cannot be read"),

@@ -630,8 +630,8 @@ def test_a_cell_without_counts_stays_usable(tmp_path):
         ),
         ({"covariates": [AGE | {"name": "donor"}]}, "^load.covariates: the name 'donor' is taken"),
         ({"covariates": [AGE, AGE]}, "^load.covariates: the name 'age' is taken"),
-        ({"covariates": [AGE | {"name": "age at draw"}]}, "'age at draw' cannot stand in a formula"),
-        ({"covariates": [AGE | {"name": "class"}]}, "'class' cannot stand in a formula"),
+        ({"covariates": [AGE | {"name": "age at draw"}]}, "'age at draw' cannot be used in a formula"),
+        ({"covariates": [AGE | {"name": "class"}]}, "'class' cannot be used in a formula"),
         (
             {"covariates": [SEX | {"column": "cell_type"}]},
             "^sample '1000_0-a': sex is 'B/plasma' and 'CD4-positive, .*let load.sample tell",

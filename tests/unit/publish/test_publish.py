@@ -145,7 +145,7 @@ def test_cells_that_do_not_match_are_refused(small):
         list(read_in_order(paths.shards, cells.iloc[::-1]))
     samples = pd.read_csv(paths.samples, sep="\t")
     clusters = pd.read_parquet(paths.clusters[0])[:-1]
-    with pytest.raises(ValueError, match="39 cells where 40 are kept"):
+    with pytest.raises(ValueError, match="the table has 39 cells, not the 40 kept cells"):
         describe_cells(cells, samples, [], {"0.5": clusters})
 
 

@@ -491,7 +491,7 @@ def test_a_release_of_a_former_contract_still_verifies(small, tmp_path):
 def test_a_release_needs_its_warnings_and_their_columns(release):
     edit_table(release / "warnings.tsv", lambda table: table.assign(accepted="perhaps"))
     seal(release)
-    assert verify(release) == ["warnings.tsv: column accepted holds 'perhaps', not true or false"]
+    assert verify(release) == ["warnings.tsv: column accepted has 'perhaps', not true or false"]
     (release / "warnings.tsv").unlink()
     seal(release)
     assert any("warnings.tsv" in fault for fault in verify(release))
