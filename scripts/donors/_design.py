@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from donors._contrast import Contrast, in_subset, levels, terms_of
+from donors._replication import check_replication
 from job import InputError
 
 TOLERANCE = 1e-8  # of a singular value relative to the largest, and of an entry of a unit vector
@@ -66,13 +67,14 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     Reasons: too_few_samples (below min_samples, at least 2, once those without a covariate are out),
     single_level, missing_level, no_residual_df, confounded (a tested effect is not estimable),
     rank_deficient (they are, but not all coefficients are). Raises InputError when a function gives no
-    finite number.
+    finite number, and when samples of one donor would count as independent.
     """
     samples = choose_samples(obs, contrast)
     used = obs.loc[samples["used"], contrast.variables]
     reason, message = _check_values(contrast, used, samples, min_samples)
     if reason:
         return Design(samples, reason=reason, message=message)
+    check_replication(contrast, obs[samples["used"]])
     frame, scales = coded(contrast, used)
     matrix = _model_matrix(contrast, frame)
     effects, term = _tested_effects(contrast, matrix, scales)
