@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from donors._contrast import Contrast, in_subset, levels, terms_of
-from donors._replication import check_replication
+from donors._replication import check_aggregate, check_replication, sum_variables
 from job import InputError
 
 TOLERANCE = 1e-8  # of a singular value relative to the largest, and of an entry of a unit vector
@@ -35,7 +35,10 @@ class Design:
     """What is fitted to one table of samples, or the reason why nothing can be."""
 
     samples: pd.DataFrame  # sample, used, reason: a row for every sample
-    matrix: pd.DataFrame | None = None  # used samples x coefficients; None when there is a reason
+    matrix: pd.DataFrame | None = None  # used samples x coefficients; None when there is a reason. A row is
+    # a donor where their samples are summed
+    donors: pd.Series | None = None  # donor of each row of the matrix
+    rows: np.ndarray | None = None  # (used samples,) their row of the matrix, where donors are summed
     hypothesis: np.ndarray | None = None  # (effects, coefficients): what is 0 if nothing changes
     term: tuple[str, ...] = ()  # the columns of the tested term
     joint: bool = False  # a term is tested as a whole, so there is no single fold change
@@ -70,11 +73,18 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     finite number, and when samples of one donor would count as independent.
     """
     samples = choose_samples(obs, contrast)
-    used = obs.loc[samples["used"], contrast.variables]
-    reason, message = _check_values(contrast, used, samples, min_samples)
+    used, rows, donors = obs[samples["used"]], None, None
+    if contrast.aggregate:
+        check_aggregate(contrast, used)
+        used, rows = sum_variables(contrast, used)
+        donors = pd.Series(used.index, used.index)
+    elif "donor" in used:
+        donors = used["donor"]
+    reason, message = _check_values(contrast, used[contrast.variables], samples, min_samples)
     if reason:
         return Design(samples, reason=reason, message=message)
-    check_replication(contrast, obs[samples["used"]])
+    check_replication(contrast, used)
+    used = used[contrast.variables]
     frame, scales = coded(contrast, used)
     matrix = _model_matrix(contrast, frame)
     effects, term = _tested_effects(contrast, matrix, scales)
@@ -85,6 +95,8 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     return Design(
         samples,
         matrix=None if reason else matrix,
+        donors=donors,
+        rows=rows,
         hypothesis=hypothesis,
         term=tuple(term),
         joint=len(effects) > 1 or (contrast.factor is not None and contrast.level is None),
@@ -133,6 +145,8 @@ def _check_values(
         why = ", ".join(f"{code} {number}" for code, number in lost.items())
         left_out = f" ({why})" if why else ""
         few = f"{len(used)} of {len(samples)} samples can be used{left_out}"
+        if contrast.aggregate:
+            few = f"{len(used)} donors have samples that can be used{left_out}"
         return "too_few_samples", f"{few}; pseudobulk.min_samples is {min_samples}"
     for name in contrast.variables:
         found = levels(used[name]) if name in contrast.references else used[name].unique()

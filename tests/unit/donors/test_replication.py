@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from donors import _contrast, _design
+from donors import _contrast, _design, _replication, composition
 from job import InputError
 
 LIMITS = {"min_samples": 2, "min_residual_df": 3}
@@ -77,3 +77,48 @@ def test_only_samples_that_take_part_count():
 
 def test_a_table_without_donors_has_one_sample_of_each():
     assert build(AGE, people(20, 1).drop(columns="donor")).reason == ""
+
+
+# sums of donors
+
+
+def test_a_question_within_donors_cannot_be_summed():
+    with pytest.raises(
+        InputError, match=r"contrasts\.stim\.aggregate: condition differs between samples of one"
+    ):
+        build(STIM | {"aggregate": "donor"}, people(12, 2))
+    with pytest.raises(InputError, match=r"contrasts\.age\.aggregate: pool differs"):
+        build(AGE | {"design": "~ age + pool", "aggregate": "donor"}, people(12, 2))
+
+
+def test_numbers_that_differ_between_visits_are_averaged_and_those_of_sums_are_summed():
+    obs = people(10, 2).assign(bmi=np.arange(20.0), log_cells=np.log(np.arange(1, 21)), pct_counts_mt=1.0)
+    obs["log_depth"] = np.log(np.where(np.arange(20) % 2, 300.0, 100.0))
+    obs.loc[1, "pct_counts_mt"] = 5.0
+    contrast = AGE | {"design": "~ age + bmi + log_cells + pct_counts_mt", "aggregate": "donor"}
+    settled = _contrast.settle(contrast, obs)
+    values, rows = _replication.sum_variables(settled, obs)
+    assert rows.tolist() == np.repeat(np.arange(10), 2).tolist()
+    np.testing.assert_allclose(values["bmi"], np.arange(0.5, 20, 2))
+    np.testing.assert_allclose(np.exp(values["log_cells"]), np.arange(3, 40, 4))
+    assert values["pct_counts_mt"].iloc[0] == pytest.approx((100 * 1 + 300 * 5) / 400)
+    design = build(contrast, obs)
+    assert list(design.matrix.index) == [f"D{donor:02d}" for donor in range(10)]
+    assert (design.residual_df, len(design.samples)) == (5, 20)
+
+
+def test_donors_are_counted_where_samples_are_summed():
+    settled = _contrast.settle(AGE | {"aggregate": "donor"}, people(6, 2))
+    design = _design.build(settled, people(6, 2), min_samples=8, min_residual_df=3)
+    assert (design.reason, design.message[:33]) == ("too_few_samples", "6 donors have samples that can be")
+
+
+def test_cells_of_a_donor_are_counted_together():
+    obs = people(10, 2).set_index("sample", drop=False)
+    cells = pd.DataFrame({"T": np.arange(20), "B": 5}, index=obs.index)
+    design = build(AGE | {"aggregate": "donor"}, obs)
+    summed = composition.cells_of(design, cells)
+    assert summed["T"].tolist() == list(range(1, 40, 4))
+    assert list(summed.index) == list(design.matrix.index)
+    single = build(AGE | {"block": "donor"}, obs)
+    pd.testing.assert_frame_equal(composition.cells_of(single, cells), cells)
