@@ -1,12 +1,13 @@
 """From a settled contrast and the samples of one cell type to a model matrix and the effect that is tested.
 
 Factors have treatment coding: coefficients are differences from the reference. A numeric column that stands
-bare is centred at its mean over the samples used and divided by contrast.unit if it is tested, else by its
-standard deviation; a column inside a function is left as it is. With an intercept, and with the parts of
-every product in the design, this is another parametrisation of the same model: fitted means do not change,
-nor does any effect, or its statistic, that stands in no product. The effect of one part of a product is the
-one at the mean (not the zero) of a numeric other part, and at the reference of a factor. The tested effect is
-a combination of coefficients that undoes the scaling, so it is per unit always.
+bare is centred at its mean over the samples used and divided by its standard deviation, so that no number of
+the fit, nor its bounds on coefficients, depends on units; a column inside a function is left as it is. With
+an intercept, and with the parts of every product in the design, this is another parametrisation of the same
+model: fitted means do not change, nor does any effect, or its statistic, that stands in no product. The
+effect of one part of a product is the one at the mean (not the zero) of a numeric other part, and at the
+reference of a factor. The tested effect is a combination of coefficients that undoes the scaling, so it is
+per unit always.
 
 A term of several columns (a spline, a factor of several levels) is tested as a whole: L @ coefficients = 0,
 a row of L for each column, or for each difference from the first level where a factor has no reference. The
@@ -173,8 +174,7 @@ def coded(contrast: Contrast, used: pd.DataFrame) -> tuple[pd.DataFrame, dict[st
             columns[name], scales[name] = used[name].astype(float), 1.0
         else:
             values = used[name].astype(float)
-            by_unit = name in contrast.tested and contrast.unit is not None
-            scales[name] = contrast.unit if by_unit else values.std()
+            scales[name] = values.std()
             columns[name] = (values - values.mean()) / scales[name]
     return pd.DataFrame(columns, index=used.index), scales
 
