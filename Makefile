@@ -147,7 +147,7 @@ config-readme: env ## write config/README.md and the comments of config/config.y
 
 ##@ Compare and measure
 
-ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma
+ORACLE := r-bioc-deseq2 r-bioc-edger r-bioc-limma r-cran-statmod
 
 oracle: env ## make the reference tables of tests/oracle with R (Debian, root) and compare
 	dpkg -s $(ORACLE) > /dev/null 2>&1 || { apt-get update && apt-get install -y --no-install-recommends $(ORACLE); }

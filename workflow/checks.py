@@ -170,6 +170,7 @@ def check_contrast(contrast: dict, covariates: dict[str, str]) -> Iterator[str]:
         key, test, contrast.get("unit"), set(tested) - set(categories), is_curve(trees["test"])
     )
     yield from _check_levels(key, test, contrast.get("level"), contrast.get("reference"), categories)
+    yield from _check_donors(key, contrast, variables)
     for variable in contrast.get("references") or {}:
         if variable not in variables:
             yield f"{key}.references: {variable!r} is not in the design {contrast['design']!r}"
@@ -197,6 +198,16 @@ def _check_levels(key: str, test: str, level, reference, categories: list[str]) 
             f"{key}: {categories} is a category; set level and reference, the two levels compared, "
             "or neither to test all levels together"
         )
+
+
+def _check_donors(key: str, contrast: dict, variables: list[str]) -> Iterator[str]:
+    """One way to deal with several samples of a donor: in the design, as a block, or summed."""
+    ways = [way for way in ("block", "aggregate") if contrast.get(way)]
+    if len(ways) > 1:
+        yield f"{key}: block and aggregate are both set; remove one of them"
+    for way in ways:
+        if "donor" in variables:
+            yield f"{key}.{way}: donor is in the design {contrast['design']!r} already; remove one"
 
 
 def check_ridge(config: dict) -> Iterator[str]:

@@ -29,6 +29,8 @@ class Contrast:
     references: dict[str, str]  # of every factor of the design
     needed: set[str]  # factors whose reference gives the tested effect its meaning
     subset: dict[str, list]  # column -> values of the samples that take part; empty for all
+    block: str | None = None  # donor: samples of a donor are correlated
+    aggregate: str | None = None  # donor: samples of a donor are summed
 
 
 def terms_of(formula: str, setting: str) -> list:
@@ -58,7 +60,8 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
     contrast: name, design, test and, where they apply, unit, level, reference, references (by variable) and
     subset (values by column), outside of which no sample counts here. A reference that is not given is the
     first level in alphabetical order, apart from the level compared. A tested factor of three levels or more
-    without level and reference is tested as a whole.
+    without level and reference is tested as a whole. block and aggregate say what is done about donors with
+    several samples.
     Raises InputError, naming the key, for whatever does not fit.
     """
     where, test = f"contrasts.{contrast['name']}", contrast["test"]
@@ -97,6 +100,8 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
         references=references,
         needed=(multiplied | (set(tested) if level is not None else set())) & set(factors),
         subset=subset,
+        block=contrast.get("block"),
+        aggregate=contrast.get("aggregate"),
     )
 
 

@@ -29,12 +29,14 @@ class RInference(DefaultInference):
     def irls(self, counts, size_factors, design_matrix, disp, min_mu, beta_tol, **options):
         """PyDESeq2's, with the same numbers: coefficients, means, leverages and whether they converged.
 
-        Genes whose steps diverge are left to PyDESeq2, which has another optimizer for them.
+        Genes whose steps diverge are left to PyDESeq2, which has another optimizer for them. That one keeps
+        coefficients within max_beta; at this bound there is no maximum, so such a gene has not converged.
         """
         given = {"size_factors": size_factors, "design_matrix": design_matrix}
         given |= {"min_mu": min_mu, "beta_tol": beta_tol, **options}
         limits = {"min_mu": min_mu, "beta_tol": beta_tol, "max_beta": options.get("max_beta", 30)}
         limits["maxiter"] = options.get("maxiter", 250)
+        bound = limits["max_beta"] * (1 - 1e-6)
         if np.linalg.matrix_rank(design_matrix) < design_matrix.shape[1]:
             return super().irls(counts, disp=disp, **given)
         samples, genes = counts.shape
@@ -51,6 +53,7 @@ class RInference(DefaultInference):
                 counts[:, left], disp=disp[left], **given
             )
             mu[left], hat[left] = theirs.T, leverages.T
+            converged[left] &= (np.abs(beta[left]) < bound).all(axis=1)
         return beta, mu.T, hat.T, converged
 
     def dispersion_trend_gamma_glm(self, covariates, targets):

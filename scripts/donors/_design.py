@@ -1,12 +1,13 @@
 """From a settled contrast and the samples of one cell type to a model matrix and the effect that is tested.
 
 Factors have treatment coding: coefficients are differences from the reference. A numeric column that stands
-bare is centred at its mean over the samples used and divided by contrast.unit if it is tested, else by its
-standard deviation; a column inside a function is left as it is. With an intercept, and with the parts of
-every product in the design, this is another parametrisation of the same model: fitted means do not change,
-nor does any effect, or its statistic, that stands in no product. The effect of one part of a product is the
-one at the mean (not the zero) of a numeric other part, and at the reference of a factor. The tested effect is
-a combination of coefficients that undoes the scaling, so it is per unit always.
+bare is centred at its mean over the samples used and divided by its standard deviation, so that no number of
+the fit, nor its bounds on coefficients, depends on units; a column inside a function is left as it is. With
+an intercept, and with the parts of every product in the design, this is another parametrisation of the same
+model: fitted means do not change, nor does any effect, or its statistic, that stands in no product. The
+effect of one part of a product is the one at the mean (not the zero) of a numeric other part, and at the
+reference of a factor. The tested effect is a combination of coefficients that undoes the scaling, so it is
+per unit always.
 
 A term of several columns (a spline, a factor of several levels) is tested as a whole: L @ coefficients = 0,
 a row of L for each column, or for each difference from the first level where a factor has no reference. The
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from donors._contrast import Contrast, in_subset, levels, terms_of
+from donors._replication import check_aggregate, check_replication, sum_variables
 from job import InputError
 
 TOLERANCE = 1e-8  # of a singular value relative to the largest, and of an entry of a unit vector
@@ -34,7 +36,10 @@ class Design:
     """What is fitted to one table of samples, or the reason why nothing can be."""
 
     samples: pd.DataFrame  # sample, used, reason: a row for every sample
-    matrix: pd.DataFrame | None = None  # used samples x coefficients; None when there is a reason
+    matrix: pd.DataFrame | None = None  # used samples x coefficients; None when there is a reason. A row is
+    # a donor where their samples are summed
+    donors: pd.Series | None = None  # donor of each row of the matrix
+    rows: np.ndarray | None = None  # (used samples,) their row of the matrix, where donors are summed
     hypothesis: np.ndarray | None = None  # (effects, coefficients): what is 0 if nothing changes
     term: tuple[str, ...] = ()  # the columns of the tested term
     joint: bool = False  # a term is tested as a whole, so there is no single fold change
@@ -66,13 +71,21 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     Reasons: too_few_samples (below min_samples, at least 2, once those without a covariate are out),
     single_level, missing_level, no_residual_df, confounded (a tested effect is not estimable),
     rank_deficient (they are, but not all coefficients are). Raises InputError when a function gives no
-    finite number.
+    finite number, and when samples of one donor would count as independent.
     """
     samples = choose_samples(obs, contrast)
-    used = obs.loc[samples["used"], contrast.variables]
-    reason, message = _check_values(contrast, used, samples, min_samples)
+    used, rows, donors = obs[samples["used"]], None, None
+    if contrast.aggregate:
+        check_aggregate(contrast, used)
+        used, rows = sum_variables(contrast, used)
+        donors = pd.Series(used.index, used.index)
+    elif "donor" in used:
+        donors = used["donor"]
+    reason, message = _check_values(contrast, used[contrast.variables], samples, min_samples)
     if reason:
         return Design(samples, reason=reason, message=message)
+    check_replication(contrast, used)
+    used = used[contrast.variables]
     frame, scales = coded(contrast, used)
     matrix = _model_matrix(contrast, frame)
     effects, term = _tested_effects(contrast, matrix, scales)
@@ -83,6 +96,8 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     return Design(
         samples,
         matrix=None if reason else matrix,
+        donors=donors,
+        rows=rows,
         hypothesis=hypothesis,
         term=tuple(term),
         joint=len(effects) > 1 or (contrast.factor is not None and contrast.level is None),
@@ -131,6 +146,8 @@ def _check_values(
         why = ", ".join(f"{code} {number}" for code, number in lost.items())
         left_out = f" ({why})" if why else ""
         few = f"{len(used)} of {len(samples)} samples can be used{left_out}"
+        if contrast.aggregate:
+            few = f"{len(used)} donors have samples that can be used{left_out}"
         return "too_few_samples", f"{few}; pseudobulk.min_samples is {min_samples}"
     for name in contrast.variables:
         found = levels(used[name]) if name in contrast.references else used[name].unique()
@@ -157,8 +174,7 @@ def coded(contrast: Contrast, used: pd.DataFrame) -> tuple[pd.DataFrame, dict[st
             columns[name], scales[name] = used[name].astype(float), 1.0
         else:
             values = used[name].astype(float)
-            by_unit = name in contrast.tested and contrast.unit is not None
-            scales[name] = contrast.unit if by_unit else values.std()
+            scales[name] = values.std()
             columns[name] = (values - values.mean()) / scales[name]
     return pd.DataFrame(columns, index=used.index), scales
 

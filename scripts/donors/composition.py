@@ -7,6 +7,9 @@ same, since donors differ by more than the sampling of cells. Sources: Phipson e
 38:4720 (propeller, which divides k + 0.5 by n + 0.5 x types instead: there a share depends on how many types
 are told apart); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
 
+With `block: donor` the samples of a donor are correlated, by one correlation for all types (_gls.py); with
+`aggregate: donor` their cells are counted together.
+
 A term of several columns is tested by the moderated F, f on f_df and df degrees of freedom (t^2 for one
 column); it has no odds ratio, no t and no interval.
 
@@ -22,11 +25,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import digamma, polygamma
 
 from donors._contrast import settle
-from donors._design import build, effect
+from donors._design import Design, build, effect
+from donors._gls import common_correlation, fit_models, test_models
 from files import SAMPLE_COLUMNS, count_cells, logit_shares, read_obs, save_figure, write_tsv
 from job import job
 
@@ -59,54 +61,29 @@ def describe_samples(rows: pd.DataFrame, covariates: list[str]) -> pd.DataFrame:
     return samples
 
 
-def moderate(variances: np.ndarray, df: int) -> tuple[np.ndarray, float, float]:
-    """Residual variances drawn towards their common prior.
-
-    variances: (types,) with df degrees of freedom each. Returns the moderated variances, the prior's
-    degrees of freedom (infinite when the variances differ no more than by chance) and its scale. One
-    variance has no prior.
-    Source: Smyth 2004, section 6.2.
-    """
-    if len(variances) < 2:
-        return variances, 0.0, np.nan
-    e = np.log(variances) - digamma(df / 2) + np.log(df / 2)
-    spread = e.var(ddof=1) - polygamma(1, df / 2)
-    if spread <= 0:
-        return np.full_like(variances, variances.mean()), np.inf, variances.mean()
-    prior_df = 2 * brentq(lambda x: polygamma(1, x) - spread, 1e-8, 1e8, xtol=1e-12, rtol=1e-12)
-    scale = np.exp(e.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
-    return (prior_df * scale + df * variances) / (prior_df + df), prior_df, scale
-
-
-def fit(y: np.ndarray, matrix: np.ndarray, hypothesis: np.ndarray) -> pd.DataFrame:
+def fit(
+    y: np.ndarray, matrix: np.ndarray, hypothesis: np.ndarray, block: np.ndarray | None = None
+) -> tuple[pd.DataFrame, float]:
     """Effect, standard error, moderated t and F, degrees of freedom and p-value of each column of y.
 
-    y: (samples, types). matrix: (samples, coefficients), full rank. hypothesis: (coefficients,) or (effects,
-    coefficients), what is 0 if nothing changes; of several effects together there is only F.
+    Also the correlation within blocks. y: (samples, types). matrix: (samples, coefficients), full rank.
+    hypothesis: (coefficients,) or (effects, coefficients), what is 0 if nothing changes; of several effects
+    together there is only F. block: (samples,) labels of samples that are correlated.
     """
     hypothesis = np.atleast_2d(hypothesis)
-    coefficients, _, rank, _ = np.linalg.lstsq(matrix, y, rcond=None)
-    df, number = len(y) - rank, len(hypothesis)
-    variances, prior_df, _ = moderate(((y - matrix @ coefficients) ** 2).sum(axis=0) / df, df)
-    effects = hypothesis @ coefficients
-    covariance = hypothesis @ np.linalg.inv(matrix.T @ matrix) @ hypothesis.T
-    total_df = min(df + prior_df, df * y.shape[1])
-    f = (effects * np.linalg.solve(covariance, effects)).sum(axis=0) / number / variances
-    none = np.full(y.shape[1], np.nan)
-    se = np.sqrt(variances * covariance[0, 0]) if number == 1 else none
-    return pd.DataFrame(
-        {
-            "log_odds": effects[0] if number == 1 else none,
-            "se": se,
-            "t": effects[0] / se,
-            "f": f,
-            "f_df": number,
-            "df": float(total_df),
-            "pvalue": stats.f.sf(f, number, total_df)
-            if np.isfinite(total_df)
-            else stats.chi2.sf(f * number, number),
-        }
-    )
+    correlation = 0.0 if block is None else common_correlation(y, matrix, block)
+    tests = test_models(fit_models(y, matrix, block=block, correlation=correlation), hypothesis)
+    table = {"log_odds": tests.effects, "se": tests.se, "t": tests.t, "f": tests.f, "f_df": len(hypothesis)}
+    return pd.DataFrame(table | {"df": tests.df, "pvalue": tests.pvalues}), correlation
+
+
+def cells_of(design: Design, cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of the rows of the matrix: of samples, or of donors where their samples are summed.
+
+    cells: (samples, types), by sample.
+    """
+    used = cells.loc[design.samples.index[design.samples["used"]]]
+    return used if design.rows is None else used.groupby(design.rows).sum().set_axis(design.matrix.index)
 
 
 def present(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -118,12 +95,15 @@ def present(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return cells.loc[:, there], list(cells.columns[~there])
 
 
-def test(cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray) -> pd.DataFrame:
+def compare_shares(
+    cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray, block: np.ndarray | None = None
+) -> tuple[pd.DataFrame, float]:
     """One row per cell type: shares, odds ratio per unit with 95 % interval, p-value and FDR over the types.
 
-    cells: (samples, types) of the samples in matrix, in its order; hypothesis: see fit.
+    Also the correlation within blocks. cells: (samples, types) of the samples in matrix, in its order;
+    hypothesis, block: see fit.
     """
-    results = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), hypothesis)
+    results, correlation = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), hypothesis, block)
     half = stats.t.ppf(0.975, results["df"]) * results["se"]
     results = results.assign(
         cell_type=cells.columns,
@@ -135,7 +115,8 @@ def test(cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray) -> p
         high=np.exp(results["log_odds"] + half),
         padj=stats.false_discovery_control(results["pvalue"]),
     )
-    return results[[*COLUMNS, "pvalue", "padj"]].sort_values(["pvalue", "cell_type"], ignore_index=True)
+    results = results[[*COLUMNS, "pvalue", "padj"]]
+    return results.sort_values(["pvalue", "cell_type"], ignore_index=True), correlation
 
 
 def draw_joint(figure: Figure, axes, results: pd.DataFrame, test: str) -> Figure:
@@ -182,13 +163,14 @@ if __name__ == "__main__":
         contrast = settle(params["contrast"], samples[[*SAMPLE_COLUMNS, *params["covariates"]]])
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         design = build(contrast, samples, **limits)
-        results = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"])
+        results, correlation = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"]), None
         reason, absent = design.reason, []
         if not reason:
-            cells, absent = present(cells.loc[design.matrix.index])
+            cells, absent = present(cells_of(design, cells))
             reason = "" if cells.shape[1] > 1 else "single_cell_type"
         if not reason:
-            results = test(cells, design.matrix, design.hypothesis)
+            block = design.donors.to_numpy() if contrast.block else None
+            results, correlation = compare_shares(cells, design.matrix, design.hypothesis, block)
         left_out = f"no cell in the samples used: {', '.join(absent)}" if absent else ""
         message = "; ".join(filter(None, [design.message, left_out]))
         status = {
@@ -202,6 +184,7 @@ if __name__ == "__main__":
             "test": ("F" if design.joint else "t") if design.hypothesis is not None else "",
             "residual_df": design.residual_df,
             "vif": design.vif,
+            "block_correlation": correlation if contrast.block else None,
         }
         write_tsv(results, out.cell_types)
         write_tsv(pd.DataFrame([status]), out.status)

@@ -16,6 +16,10 @@ change: both are missing, stat is the likelihood ratio on df degrees of freedom,
 the term changes the gene between the two samples that it sets furthest apart. With `shrink`,
 log2FoldChange_shrunk and lfcSE_shrunk are apeglm's, in the same unit; the status says where they cannot be.
 
+A contrast with `aggregate: donor` is tested on the sums of each donor's samples. One with `block: donor` is
+tested by limma-voom (_voom.py), in which the samples of a donor are correlated: effects in log2 per unit too,
+stat is the moderated t or F, p-values are adjusted without a filter, and dispersions are missing.
+
 With `cooks`, counts that are outliers by Cook's distance are replaced where 7 samples share their row of the
 model matrix, and genes with an outlier among samples that share it with 2 others get no p-value (outlier).
 A numeric covariate leaves few such samples: donors of one age and sex.
@@ -33,6 +37,7 @@ from scipy import sparse
 from donors._contrast import Contrast, settle
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
+from donors._replication import repeats, sum_samples
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
 from job import InputError, announce, job, warn
 
@@ -94,25 +99,47 @@ def differential(
     reason, message, tested = design.reason, design.message, np.zeros(len(genes), dtype=bool)
     if not reason:
         used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
+        used = used if design.rows is None else sum_samples(used, design.rows)
         tested = keep_genes(used, design.matrix.to_numpy(), **gene_filter)
         if not tested.any():
             least = f"{gene_filter['min_count']} counts in enough samples"
             reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
     table, samples, chosen = no_genes(), design.samples.assign(size_factor=np.nan), {}
     if not reason:
-        from donors._deseq2 import fit
+        dense = pd.DataFrame(used[:, tested].toarray(), columns=genes["gene_id"][tested])
+        if contrast.block:
+            from donors import _voom
 
-        names = samples.loc[samples["used"], "sample"]
-        dense = pd.DataFrame(used[:, tested].toarray(), index=names, columns=genes["gene_id"][tested])
-        raw, size_factors, chosen = fit(dense, design, fdr=fdr, cooks=cooks, shrink=shrink, threads=threads)
+            raw, size_factors, chosen = _voom.fit(dense, design)
+        else:
+            from donors import _deseq2
+
+            settings = {"fdr": fdr, "cooks": cooks, "shrink": shrink, "threads": threads}
+            dense.index = design.matrix.index.astype(str)
+            raw, size_factors, chosen = _deseq2.fit(dense, design, **settings)
         raw.insert(0, "symbol", genes["symbol"][tested].to_numpy())
         table = raw.rename_axis("gene_id").reset_index()[list(COLUMNS)].astype(COLUMNS)
         table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
-        samples["size_factor"] = samples["sample"].map(size_factors)
+        own = np.asarray(counts[samples["used"].to_numpy()].sum(axis=1)).ravel()
+        samples.loc[samples["used"], "size_factor"] = of_samples(size_factors.to_numpy(), own, design.rows)
         message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
+        if contrast.block and not repeats(design.donors):
+            message = "; ".join(
+                filter(None, [message, "no donor has several samples here, so none correlate"])
+            )
     status = describe(contrast, design, table, fdr=fdr) | chosen
     status |= {"status": reason or "tested", "message": message, "genes": len(genes)}
     return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples)
+
+
+def of_samples(factors: np.ndarray, counts: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    """(samples,) size factors of samples: of a sum of samples, the part that the sample's counts are of it.
+
+    factors: of the rows of the matrix; counts: (samples,) all counts; rows: see Design.
+    """
+    if rows is None:
+        return factors
+    return factors[rows] * counts / np.bincount(rows, weights=counts)[rows]
 
 
 def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: float) -> dict:
@@ -133,12 +160,14 @@ def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: fl
         "coefficient": design.coefficient,
         "effect": effect(contrast, design),
         "unit": None if design.joint else contrast.unit,
-        "test": ("LRT" if design.joint else "Wald") if design.hypothesis is not None else "",
+        "method": "limma-voom" if contrast.block else "DESeq2",
+        "test": name_test(contrast, design),
         "df": len(design.hypothesis) if design.hypothesis is not None else None,
         "size_factors": "",
         "trend": "",
         "shrinkage": "",
         "filter_threshold": None,
+        "block_correlation": None,
         "gene_filter": "",
         "residual_df": design.residual_df,
         "vif": design.vif,
@@ -149,6 +178,14 @@ def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: fl
         "without_pvalue": int(table["pvalue"].isna().sum()),
         "not_converged": int((~table["converged"]).sum()),
     }
+
+
+def name_test(contrast: Contrast, design: Design) -> str:
+    """LRT or Wald, of limma F or t; of several effects together the first. "" where nothing can be tested."""
+    if design.hypothesis is None:
+        return ""
+    together, one = ("F", "t") if contrast.block else ("LRT", "Wald")
+    return together if design.joint else one
 
 
 def no_genes() -> pd.DataFrame:
@@ -182,7 +219,8 @@ def check_verdict(path: str, cell_type: str, status: dict) -> None:
 
 def status_table(status: list[dict]) -> pd.DataFrame:
     """A row per cell type; what may be missing in one row is written alike in the others then."""
-    return pd.DataFrame(status).astype({"df": "Int64", "residual_df": "Int64", "unit": "Float64"})
+    kinds = {"df": "Int64", "residual_df": "Int64", "unit": "Float64", "block_correlation": "Float64"}
+    return pd.DataFrame(status).astype(kinds)
 
 
 def summary(status: dict) -> str:
@@ -202,7 +240,7 @@ def found_in(status: dict) -> str:
     if status["status"] != "tested":
         return f"not tested ({status['status']})"
     directions = f"{status['up']} up, {status['down']} down"
-    return f"{status['significant']} genes" if status["test"] == "LRT" else directions
+    return f"{status['significant']} genes" if status["test"] in ("LRT", "F") else directions
 
 
 def warn_of(status: dict) -> None:
@@ -231,7 +269,8 @@ if __name__ == "__main__":
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
         ):
-            announce(f"PyDESeq2 on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
+            method = "limma-voom" if contrast.block else "PyDESeq2"
+            announce(f"{method} on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
             try:
                 result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)
                 check_verdict(snakemake.input.contrast, cell_type, result.status)

@@ -101,7 +101,7 @@ def markers(table: pd.DataFrame) -> dict[str, str]:
 def contrast_blocks(name: str, number: int, tables: dict, params: object, place: dict) -> tuple[dict, dict]:
     """Blocks of one contrast, and its values for the template; place: gene id -> number in the page."""
     status = tables["differential_status"][name]
-    about = {"name": name, **records(status)[0], "joint": bool((status["test"] == "LRT").any())}
+    about = {"name": name, **records(status)[0], "joint": bool(status["test"].isin(["LRT", "F"]).any())}
     table, types = tables["differential"][name], status["cell_type"].tolist()
     gsea = tables.get("gsea", {}).get(name)
     blocks = {}

@@ -26,7 +26,7 @@ MIN_CELLS = 10  # a demo donor needs them in the type
 MIN_COUNT = 10  # a gene is tested when this count is reached in this share of samples
 MIN_SHARE = {"naive_cd4": 0.2, "demo_cd4": 0.3, "demo_b": 0.3}
 GSEA = {"min_size": 15, "max_size": 500, "permutations": 20000, "seed": 1}
-PACKAGES = ["base", "DESeq2", "edgeR", "limma", "splines"]
+PACKAGES = ["base", "DESeq2", "edgeR", "limma", "splines", "statmod"]
 
 
 def simulated_cohort(folder: Path) -> ad.AnnData:
@@ -96,6 +96,33 @@ def drawn_composition(case: str, *, types: int, spread: float, random_state: int
         for kind in range(types)
     ]
     return pd.DataFrame(rows, columns=["case", "donor", "age", "sex", "cell_type", "cells"])
+
+
+def drawn_visits(*, genes: int, random_state: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Counts (genes x samples) and samples of 18 donors with 1 to 4 visits each, who differ between them.
+
+    The first 20 genes change with age, the next 20 with stimulation, which some visits have.
+    """
+    rng = np.random.default_rng(random_state)
+    donor = np.repeat(np.arange(18), np.tile([1, 2, 3, 4, 2, 3], 3))
+    visit = pd.Series(donor).groupby(donor).cumcount().to_numpy()
+    samples = pd.DataFrame(
+        {
+            "donor": [f"d{number:02d}" for number in donor],
+            "age": rng.integers(20, 80, 18)[donor],
+            "sex": np.array(["female", "male"])[donor % 2],
+            "condition": np.array(["ctrl", "stim"])[(visit + donor // 2) % 2],
+        },
+        index=[f"s{number:02d}" for number in range(len(donor))],
+    )
+    level = rng.normal(4, 1.5, genes) + rng.normal(0, 0.4, (18, genes))[donor]
+    level[:, :20] += 0.02 * (samples["age"].to_numpy() - 50)[:, None]
+    level[:, 20:40] += 0.8 * (samples["condition"] == "stim").to_numpy()[:, None]
+    mean = np.exp(level) * rng.lognormal(0, 0.4, len(donor))[:, None]
+    counts = rng.negative_binomial(8, 8 / (8 + mean))
+    names = [f"g{number:03d}" for number in range(genes)]
+    table = pd.DataFrame(counts.T, index=names, columns=samples.index)
+    return table[(table >= MIN_COUNT).mean(axis=1) >= 0.3], samples
 
 
 class Oracle:
@@ -180,6 +207,16 @@ def main(folder: Path) -> None:
         "gsea.terms.tsv",
     )
     oracle.keep("gsea.terms.tsv", oracle.read("gsea.terms.tsv"))
+
+    counts, samples = drawn_visits(genes=400, random_state=1)
+    samples["library"] = counts.sum()
+    counts, samples = counts.rename_axis("gene_id").reset_index(), samples.rename_axis("sample").reset_index()
+    given = [oracle.given("visits.counts.tsv", counts), oracle.given("visits.samples.tsv", samples)]
+    oracle.run("voom.R", *given, "visits.genes.tsv", "visits.numbers.tsv")
+    oracle.keep("visits.sums.parquet", counts)
+    oracle.keep("visits.samples.tsv", samples)
+    oracle.keep("visits.genes.parquet", oracle.read("visits.genes.tsv"))
+    oracle.keep("visits.numbers.tsv", oracle.read("visits.numbers.tsv"))
 
     composition = pd.concat(
         [

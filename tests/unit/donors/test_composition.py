@@ -6,9 +6,18 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from donors.composition import describe_samples, draw, fit, moderate, present
-from donors.composition import test as compare
+from donors import composition
+from donors._moderation import moderate
+from donors.composition import describe_samples, draw, present
 from files import count_cells, logit_shares
+
+
+def compare(cells, matrix, hypothesis, block=None) -> pd.DataFrame:
+    return composition.compare_shares(cells, matrix, hypothesis, block)[0]
+
+
+def fit(y, matrix, hypothesis, block=None) -> pd.DataFrame:
+    return composition.fit(y, matrix, hypothesis, block)[0]
 
 
 @pytest.fixture

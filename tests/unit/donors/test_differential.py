@@ -122,10 +122,11 @@ def test_a_number_gives_what_plain_pydeseq2_gives():
     obs = people()
     counts = counts_of(obs, (obs["age"] - 50) / 10 * 0.3)
     result = run(counts, obs, AGE, min_count=0)
-    metadata = pd.DataFrame({"age": (obs["age"] - obs["age"].mean()) / 10, "sex": obs["sex"]}).set_index(
+    sd = obs["age"].std()
+    metadata = pd.DataFrame({"age": (obs["age"] - obs["age"].mean()) / sd, "sex": obs["sex"]}).set_index(
         obs["sample"]
     )
-    assert_same(result.genes, plain_pydeseq2(counts, metadata, "~ age + sex", np.array([0, 1.0, 0])))
+    assert_same(result.genes, plain_pydeseq2(counts, metadata, "~ age + sex", np.array([0, 10 / sd, 0])))
     assert result.status["genes_tested"] == 120
     assert result.status["size_factors"] == "ratio"
 
@@ -159,11 +160,12 @@ def test_zeros_in_every_gene_switch_the_size_factors_and_say_so():
     counts[np.arange(120) % 24, np.arange(120)] = 0
     result = run(counts, obs, AGE)
     assert result.status["size_factors"] == "poscounts"
-    metadata = pd.DataFrame({"age": (obs["age"] - obs["age"].mean()) / 10, "sex": obs["sex"]}).set_index(
+    sd = obs["age"].std()
+    metadata = pd.DataFrame({"age": (obs["age"] - obs["age"].mean()) / sd, "sex": obs["sex"]}).set_index(
         obs["sample"]
     )
     theirs = plain_pydeseq2(
-        counts, metadata, "~ age + sex", np.array([0, 1.0, 0]), size_factors_fit_type="poscounts"
+        counts, metadata, "~ age + sex", np.array([0, 10 / sd, 0]), size_factors_fit_type="poscounts"
     )
     assert_same(result.genes, theirs)
     assert np.exp(np.log(result.samples["size_factor"]).mean()) == pytest.approx(1)
@@ -187,6 +189,20 @@ def test_the_unit_scales_effects_and_no_statistic():
     decade, year = run(counts, obs, AGE).genes, run(counts, obs, {**AGE, "unit": 1}).genes
     assert_equivalent(year, decade, factor=10)
     assert decade["lfcSE"].sum() == pytest.approx(10 * year["lfcSE"].sum(), rel=1e-4)
+
+
+def test_a_number_of_small_range_is_tested_whatever_its_unit():
+    """A fraction of 0 to 0.02: a slope per 1 is beyond PyDESeq2's bound of 30 on coefficients."""
+    obs = people(30).assign(fraction=np.random.default_rng(2).uniform(0, 0.02, 30))
+    counts = counts_of(obs, obs["fraction"] / 0.02 * 2)
+    contrast = {"name": "fraction", "design": "~ fraction", "test": "fraction"}
+    one, percent = (run(counts, obs, contrast | {"unit": unit}).genes for unit in (1, 0.01))
+    assert_equivalent(percent, one, factor=100)
+    genes = one.set_index("gene_id").sort_index()
+    assert (genes["padj"].iloc[:40] < 0.05).sum() >= 38
+    assert (genes["padj"].iloc[40:] < 0.05).sum() <= 6
+    assert genes["log2FoldChange"].iloc[:20].median() == pytest.approx(100, rel=0.15)
+    assert genes["converged"].all()
 
 
 def test_scale_and_origin_of_another_number_do_not_matter():
@@ -527,7 +543,7 @@ def test_formulas_that_are_allowed(design, columns):
     assert not built.reason
     assert sorted(built.matrix) == sorted(columns)
     assert built.coefficient == "age"
-    assert built.vector[list(built.matrix).index("age")] == 1
+    assert built.vector[list(built.matrix).index("age")] == pytest.approx(10 / obs["age"].std())
     assert np.count_nonzero(built.vector) == 1
 
 
@@ -550,7 +566,9 @@ def test_numbers_are_centred_and_scaled_by_hand():
         {"age": [20.0, 40, 60, 80, 100, 120], "bmi": [1.0, 2, 3, 1, 2, 3], "sex": list("FMFMFM")}
     )
     built = _design.build(_contrast.settle({**AGE, "design": "~ age + bmi"}, obs), obs, **LIMITS)
-    assert built.matrix["age"].tolist() == [-5, -3, -1, 1, 3, 5]
+    sd = np.sqrt(2 * (50**2 + 30**2 + 10**2) / 5)
+    assert built.matrix["age"].tolist() == pytest.approx([v / sd for v in (-50, -30, -10, 10, 30, 50)])
+    assert built.vector.tolist() == pytest.approx([0, 10 / sd, 0])
     assert built.matrix["bmi"].tolist() == pytest.approx([v / np.sqrt(0.8) for v in (-1, 0, 1) * 2])
     product = {"name": "x", "design": "~ age * bmi", "test": "age:bmi", "unit": 10}
     built = _design.build(_contrast.settle(product, obs), obs, **LIMITS | {"min_residual_df": 1})

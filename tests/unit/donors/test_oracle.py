@@ -20,6 +20,7 @@ from donors import composition, differential
 from donors._contrast import settle
 from donors._deseq2 import RInference, independent_filter, log_likelihood_ratio
 from donors._gene_filter import filter_by_expr
+from donors._moderation import moderate
 from pathways import gsea
 from pathways._gene_sets import read_collections
 
@@ -256,7 +257,7 @@ def test_the_moderated_t_of_shares_is_limmas(case):
     prior = stored("composition.prior.tsv").set_index("case").loc[case]
     cells = rows.pivot(index="donor", columns="cell_type", values="cells")
     matrix = model_matrix("~ age + sex", rows.drop_duplicates("donor").set_index("donor").loc[cells.index])
-    moderated, prior_df, prior_variance = composition.moderate(
+    moderated, prior_df, prior_variance = moderate(
         reference["sigma"].to_numpy() ** 2, int(prior["df_residual"])
     )
     pairs = [
@@ -265,7 +266,11 @@ def test_the_moderated_t_of_shares_is_limmas(case):
         (moderated, reference["s2_post"]),
     ]
     for place, term in ((1, "age"), (2, "sexmale")):
-        tested = composition.test(cells, matrix, np.eye(3)[place]).set_index("cell_type").loc[reference.index]
+        tested = (
+            composition.compare_shares(cells, matrix, np.eye(3)[place])[0]
+            .set_index("cell_type")
+            .loc[reference.index]
+        )
         columns = {"log_odds": "coefficient", "se": "se", "t": "t", "pvalue": "p"}
         pairs += [(tested[ours], reference[f"{term}_{r}"]) for ours, r in columns.items()]
         pairs.append((tested["df"], reference["df_total"]))

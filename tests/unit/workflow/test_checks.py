@@ -47,6 +47,15 @@ REFUSED = [
         {"contrasts": [AGE | {"design": "~ bs(age, df=3)", "test": "bs(age, df=3)"}]},
         "contrasts.age.unit: bs(age, df=3) is a curve, tested as a whole; remove unit",
     ),
+    (
+        {"contrasts": [AGE | {"block": "donor", "aggregate": "donor"}]},
+        "contrasts.age: block and aggregate are both set; remove one",
+    ),
+    (
+        {"contrasts": [AGE | {"design": "~ age + donor", "block": "donor"}]},
+        "contrasts.age.block: donor is in the design '~ age + donor' already",
+    ),
+    ({"contrasts": [AGE | {"block": "pool"}]}, "contrasts.0.block: 'pool' is not one of ['donor']"),
     ({"contrasts": [AGE, AGE]}, "contrasts: 'age' is there more than once"),
     ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is not a numeric covariate"),
     (
