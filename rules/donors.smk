@@ -117,7 +117,6 @@ rule synthesis:
     params:
         digest("donors/synthesis"),
         **config["synthesis"],
-        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
     script:
         "../scripts/donors/synthesis.py"
 

@@ -147,13 +147,6 @@ def draw(effects: pd.DataFrame, genes: pd.DataFrame, *, fdr: float, heatmap_gene
     return figure
 
 
-def effect(contrast: dict) -> str:
-    """What a fold change compares: `per 10 of age`, `stim against ctrl`, both, or "" where there is none."""
-    per_unit = f"per {contrast['unit']:g} of {contrast['test']}" if "unit" in contrast else ""
-    levels = f"{contrast['level']} against {contrast['reference']}" if "level" in contrast else ""
-    return ", ".join(filter(None, [per_unit, levels]))
-
-
 def read_status(paths: list[str]) -> dict[str, dict[str, str]]:
     """Status of each cell type's test, as text."""
     tables = list(map(read_tsv, paths))
@@ -165,14 +158,12 @@ if __name__ == "__main__":
         tested = read_tested(snakemake.input.cell_types, snakemake.input.genes)
         effects = join({(each.cell_type, each.label): each.genes for each in tested})
         settings = dict(snakemake.params.items())
-        contrast, heatmap_genes = settings.pop("contrast"), settings.pop("heatmap_genes")
+        heatmap_genes, status = settings.pop("heatmap_genes"), read_status(snakemake.input.status)
+        effect = next((row["effect"] for row in status.values() if row["effect"]), "")
         genes = summarise(effects, **settings)
         effects.to_parquet(out.effects, index=False)
         write_tsv(genes, out.genes)
-        heatmap = draw(
-            effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect(contrast)
-        )
-        status = read_status(snakemake.input.status)
+        heatmap = draw(effects, genes, fdr=settings["fdr"], heatmap_genes=heatmap_genes, effect=effect)
         tests = [(each.genes, status[each.cell_type]) for each in tested]
         figures = {out.heatmap: heatmap, out.volcano: volcano(tests)}
         figures |= {out.pvalues: pvalues(tests), out.dispersions: dispersions(tests)}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from donors.synthesis import draw, effect, join, summarise
+from donors.synthesis import draw, join, summarise
 
 COLUMNS = ["gene_id", "symbol", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 
@@ -119,16 +119,3 @@ def test_many_long_labels_fit(tables):
     labels = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert min(label.x0 for label in labels) >= 0
     assert min(label.y0 for label in labels) >= 0
-
-
-@pytest.mark.parametrize(
-    ("contrast", "words"),
-    [
-        ({"test": "age", "unit": 10}, "per 10 of age"),
-        ({"test": "stim", "level": "stim", "reference": "ctrl"}, "stim against ctrl"),
-        ({"test": "age:sex", "unit": 1, "level": "M", "reference": "F"}, "per 1 of age:sex, M against F"),
-        ({"test": "pool"}, ""),  # all levels at once
-    ],
-)
-def test_what_a_fold_change_compares(contrast, words):
-    assert effect(contrast) == words
