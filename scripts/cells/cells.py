@@ -18,7 +18,7 @@ from files import read_cell_types, read_tsv, write_tsv
 from job import InputError, job, warn
 
 STEPS = ["load", "filter", "qc", "doublets"]
-QC_WORDS = ["passed", "reason"]  # the columns of qc/*.parquet that are no metric, besides cell
+QC_WORDS = ["passed", "reason"]  # the columns of qc/*.parquet that are not metrics, besides cell
 LABELS = ["sample", "donor", "cell_type", "pool"]
 SAMPLES_NAMED = 5  # in a warning
 
@@ -184,7 +184,7 @@ def binned(values: pd.Series, breaks: list[float]) -> pd.Series:
     if wrong.any():
         raise InputError(
             f"cells.strata: {values.name!r} has breaks but holds {values[wrong].iloc[0]!r}, "
-            "which is no number; remove its breaks"
+            "which is not a number; remove its breaks"
         )
     edges = sorted(set(breaks))
     between = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
@@ -196,7 +196,7 @@ def attrition(cells: pd.DataFrame, levels: dict[str, pd.Categorical]) -> pd.Data
     """Cells and samples that enter, leave at each step for each reason, and are kept, per stratum and level.
 
     cells: as from `join`; levels: as from `levels`; the stratum `all` is added.
-    samples: those with a cell in the row; samples_lost: those whose last cell of this level left at this
+    samples: those with a cell in the row; samples_lost: those that lost their last cell of this level at this
     step, counted once, for the reason that took most of its cells there (the first by name if tied).
     """
     everything = pd.Categorical.from_codes(np.zeros(len(cells), int), ["all"])

@@ -10,7 +10,7 @@ one so that a group that cannot be scored is known before it fails:
   min_gene_variability_pctl-th percentile of the v-score).
 - at most one component less than the group has cells or variable genes;
 - nearest neighbours are exact (scikit-learn) instead of approximate (annoy): as fast at this size
-  (0.34 against 0.40 s for 1,200 cells), and there is no index whose build can differ between machines.
+  (0.34 against 0.40 s for 1,200 cells), and there is no index that is built differently on other machines.
 
 The automatic threshold (the minimum between the two modes of the simulated scores) is used where it calls
 about as many cells as are expected: the share that it calls is at most max_fold times the expected rate, and
@@ -68,7 +68,7 @@ RANDOM = threading.Lock()  # Scrublet seeds and draws from numpy's one global ge
 
 
 class Scrublet(scrublet.Scrublet):
-    """Scrublet whose simulation may run in several threads."""
+    """Scrublet with a simulation that may run in several threads."""
 
     def simulate_doublets(self, *args, **kwargs):
         """Draw the pairs of cells, one thread at a time."""
@@ -158,7 +158,7 @@ def simulate_and_score(
 
 
 def _varies(counts: sparse.csc_matrix, total: np.ndarray) -> np.ndarray:
-    """Genes whose share of the counts differs between cells; the others break Scrublet's logarithms."""
+    """Genes with a share of the counts that differs between cells; the others break Scrublet's logarithms."""
     share = sparse.diags_array(1 / total) @ counts
     mean = np.asarray(share.mean(axis=0)).ravel()
     variance = np.asarray(share.power(2).mean(axis=0)).ravel() - mean**2

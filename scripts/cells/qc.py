@@ -72,7 +72,7 @@ def gene_groups(symbols: pd.Series, patterns: dict[str, dict[str, str]], species
 
 def measure(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFrame:
     """Metrics of each cell: counts (cells, genes) raw integers, groups (genes, groups) bool."""
-    if not counts.data.all():  # stored zeros are no genes
+    if not counts.data.all():  # stored zeros do not count as genes
         counts = counts.copy()
         counts.eliminate_zeros()
     starts = range(0, max(counts.shape[0], 1), BLOCK)

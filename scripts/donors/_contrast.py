@@ -1,7 +1,7 @@
-"""A contrast of the config, checked against the table of all samples and settled where it leaves things open.
+"""A contrast of the config, checked and completed with the table of all samples.
 
 A design is a formula of columns of that table, with + - * : ( ) 0 1 and the functions below. Nothing else is
-passed on to formulaic, which would run any Python. What is settled here holds for the whole cohort, so that a
+passed on to formulaic, which would run any Python. What is decided here holds for the whole cohort, so that a
 reference level is the same in every cell type.
 """
 
@@ -21,13 +21,13 @@ class Contrast:
     design: str
     test: str  # a term of the design
     variables: list[str]  # of the design
-    in_functions: set[str]  # variables that stand in a function somewhere
+    in_functions: set[str]  # variables that are in a function somewhere
     tested: list[str]  # variables of the tested term
     unit: float | None  # None when the tested term has no numeric variable
     factor: str | None  # the one factor of the tested term
     level: str | None  # its level that is compared with its reference; None: all levels are tested together
     references: dict[str, str]  # of every factor of the design
-    needed: set[str]  # factors whose reference gives the tested effect its meaning
+    needed: set[str]  # factors with a reference on which the meaning of the tested effect depends
     subset: dict[str, list]  # column -> values of the samples that take part; empty for all
     block: str | None = None  # donor: samples of a donor are correlated
     aggregate: str | None = None  # donor: samples of a donor are summed
@@ -54,8 +54,8 @@ def levels(values: pd.Series) -> list[str]:
     return sorted(set(values.dropna().astype(str)) - {""})
 
 
-def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
-    """Check a contrast of the config against the table of all samples and settle what it leaves open.
+def resolve_contrast(contrast: dict, obs: pd.DataFrame) -> Contrast:
+    """Check a contrast of the config against the table of all samples and decide what it leaves open.
 
     contrast: name, design, test and, where they apply, unit, level, reference, references (by variable) and
     subset (values by column), outside of which no sample counts here. A reference that is not given is the
@@ -76,7 +76,7 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
     if len(wanted) != 1 or wanted[0] not in terms:
         has = ", ".join(map(str, terms)) or "none"
         raise InputError(
-            f"{where}.test: {test!r} is no term of the design (it has: {has}); correct {where}.test"
+            f"{where}.test: {test!r} is not a term of the design (it has: {has}); correct {where}.test"
         )
     factors = [name for name in variables if is_factor(obs[name])]
     numeric = bool(set(tested) - set(factors))
@@ -84,7 +84,7 @@ def settle(contrast: dict, obs: pd.DataFrame) -> Contrast:
     if "unit" in contrast and (curve or not numeric):
         what = "a curve, tested as a whole" if curve else "no number"
         raise InputError(f"{where}.unit: {test!r} is {what}; remove {where}.unit")
-    factor, level, references = _settle_levels(contrast, obs, factors, [n for n in tested if n in factors])
+    factor, level, references = _resolve_levels(contrast, obs, factors, [n for n in tested if n in factors])
     products = [str(term) for term in terms if term.degree > 1]
     multiplied = {name for product in products for name in variables_of(parse(product, where))[0]}
     return Contrast(
@@ -125,22 +125,22 @@ def _check_subset(subset: dict[str, list], obs: pd.DataFrame, setting: str) -> N
 
 
 def _check_columns(variables: list[str], in_functions: set[str], obs: pd.DataFrame, setting: str) -> None:
-    """Raise InputError for a variable that is no column, and for text inside a function."""
+    """Raise InputError for a variable that is not a column, and for text inside a function."""
     columns = list(map(str, obs))
     for name in variables:
         if name not in columns:
             raise InputError(
-                f"{setting}: {name!r} is no column of the samples (they have: {', '.join(columns)}); "
+                f"{setting}: {name!r} is not a column of the samples (they have: {', '.join(columns)}); "
                 f"correct {setting} or add {name} to load.covariates"
             )
         if name in in_functions and is_factor(obs[name]):
             raise InputError(f"{setting}: {name!r} is text inside a function; take it out in {setting}")
 
 
-def _settle_levels(
+def _resolve_levels(
     contrast: dict, obs: pd.DataFrame, factors: list[str], tested: list[str]
 ) -> tuple[str | None, str | None, dict[str, str]]:
-    """The factor whose levels are compared, the level, and the reference of every factor.
+    """The factor with the levels that are compared, the level, and the reference of every factor.
 
     factors: of the design; tested: those of the tested term.
     """
@@ -156,7 +156,7 @@ def _settle_levels(
         references[factor] = contrast["reference"]
     for name in references:
         if name not in factors:
-            raise InputError(f"{where}.references: {name!r} is no category of the design; remove it")
+            raise InputError(f"{where}.references: {name!r} is not a category of the design; remove it")
     for name in factors:
         has = levels(obs[name])
         others = [value for value in has if (name, value) != (factor, level)]

@@ -1,7 +1,7 @@
 """PyDESeq2 with R's decisions where the two differ, a likelihood-ratio test and shrunken effects.
 
 Differences from PyDESeq2 0.5.4, each held to R's DESeq2 1.38.3 by tests/unit/donors/test_oracle.py:
-- trend of dispersions: R's choice of genes (see RInference), so that it seldom falls back on one mean;
+- trend of dispersions: R's choice of genes (see RInference), so that it rarely falls back on one mean;
 - outliers: a gene with a count beyond the 99 % quantile of F(p, n - p) by Cook's distance, among samples with
   2 or more others in their row of the model matrix, gets no p-value. PyDESeq2 always spares a gene with 3
   counts above the outlier, R in designs of two groups only;
@@ -29,7 +29,7 @@ class RInference(DefaultInference):
     def irls(self, counts, size_factors, design_matrix, disp, min_mu, beta_tol, **options):
         """PyDESeq2's, with the same numbers: coefficients, means, leverages and whether they converged.
 
-        Genes whose steps diverge are left to PyDESeq2, which has another optimizer for them. That one keeps
+        Genes with diverging steps are left to PyDESeq2, which has another optimizer for them. That one keeps
         coefficients within max_beta; at this bound there is no maximum, so such a gene has not converged.
         """
         given = {"size_factors": size_factors, "design_matrix": design_matrix}
@@ -62,7 +62,7 @@ class RInference(DefaultInference):
         A Gamma regression of dispersions on 1 / mean (Love et al. 2014). PyDESeq2 fits all genes at first,
         and those without overdispersion (1e-8) can pull the slope to 0, when it falls back on one mean
         dispersion. R (parametricDispersionFit) leaves those out, and the genes far from the trend, which it
-        chooses anew around each fit.
+        chooses again around each fit.
         """
         design, targets = np.column_stack([np.ones(len(covariates)), covariates]), targets.to_numpy()
         coefficients, converged = np.array([0.1, 1.0]), False
@@ -109,7 +109,7 @@ class RStats(DeseqStats):
 
 
 def independent_filter(means: pd.Series, pvalues: pd.Series, *, alpha: float) -> tuple[pd.Series, float]:
-    """Adjusted p-values of the genes whose mean is not too low for a discovery, and the mean that is not.
+    """Adjusted p-values of the genes with a mean that is not too low for a discovery, and that mean.
 
     means, pvalues: of the same genes. Of 50 quantiles of the means, the first above which Benjamini-Hochberg
     rejects, at alpha, nearly as many as it does anywhere: within the root mean square distance of the
@@ -194,15 +194,15 @@ def fit(
 def dispersions(dataset: DeseqDataSet) -> dict[str, pd.Series]:
     """Dispersions on the way to the final one, and how they were found.
 
-    A gene whose outliers were replaced is fitted anew; PyDESeq2 keeps no maximum a posteriori value of that.
+    A gene with replaced outliers is fitted again; PyDESeq2 keeps no maximum a posteriori value of that.
     """
-    fitted_anew = "refitted" in dataset.var and dataset.var["refitted"].to_numpy(dtype=bool)
+    refitted = "refitted" in dataset.var and dataset.var["refitted"].to_numpy(dtype=bool)
     searched = ~(dataset.var["_genewise_converged"] & dataset.var["_MAP_converged"]).astype(bool)
     return {
         "dispersion": dataset.var["dispersions"],
         "dispersion_gene": dataset.var["genewise_dispersions"],
         "dispersion_trend": dataset.var["fitted_dispersions"],
-        "dispersion_map": dataset.var["MAP_dispersions"].where(~np.broadcast_to(fitted_anew, dataset.n_vars)),
+        "dispersion_map": dataset.var["MAP_dispersions"].where(~np.broadcast_to(refitted, dataset.n_vars)),
         "dispersion_searched": searched,
         "replaced": pd.Series((final_counts(dataset) != dataset.X).any(axis=0), index=dataset.var_names),
     }
@@ -225,7 +225,7 @@ def final_counts(dataset: DeseqDataSet) -> np.ndarray:
 def likelihood_ratio_(tested: DeseqStats, design: Design) -> np.ndarray:
     """Put statistics and p-values of the likelihood-ratio test in the place of Wald's; (genes,) converged.
 
-    Genes whose counts are all zero once outliers are replaced have statistic 0 and p-value 1, as in R.
+    Genes with counts that are all zero once outliers are replaced have statistic 0 and p-value 1, as in R.
     """
     dataset = tested.dds
     stat, converged = log_likelihood_ratio(

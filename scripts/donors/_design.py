@@ -1,10 +1,10 @@
-"""From a settled contrast and the samples of one cell type to a model matrix and the effect that is tested.
+"""From a contrast and the samples of one cell type to a model matrix and the effect that is tested.
 
 Factors have treatment coding: coefficients are differences from the reference. A numeric column that stands
 bare is centred at its mean over the samples used and divided by its standard deviation, so that no number of
 the fit, nor its bounds on coefficients, depends on units; a column inside a function is left as it is. With
 an intercept, and with the parts of every product in the design, this is another parametrisation of the same
-model: fitted means do not change, nor does any effect, or its statistic, that stands in no product. The
+model: fitted means do not change, nor does any effect, or its statistic, that is not in a product. The
 effect of one part of a product is the one at the mean (not the zero) of a numeric other part, and at the
 reference of a factor. The tested effect is a combination of coefficients that undoes the scaling, so it is
 per unit always.
@@ -14,7 +14,7 @@ a row of L for each column, or for each difference from the first level where a 
 model without it is matrix @ N, N a basis of the null space of L.
 
 An effect is estimable when it is orthogonal to the null space of the model matrix (Searle 1971, Linear
-Models, 5.4). Confounding is told as the variance inflation factor 1 / (1 - r^2), r the largest canonical
+Models, 5.4). Confounding is the variance inflation factor 1 / (1 - r^2), r the largest canonical
 correlation of the tested columns with the rest of the matrix, all centred; for one column it is the usual
 one (Marquardt 1970, Technometrics 12:591), the factor by which the rest widens the squared standard error.
 """
@@ -236,7 +236,7 @@ def _check_rank(matrix: pd.DataFrame, hypothesis: np.ndarray, min_residual_df: i
     involved, estimable = dependencies(matrix.to_numpy(), hypothesis)
     names = ", ".join(matrix.columns[involved][:10])
     if not estimable:
-        return "confounded", f"the effect cannot be told apart among these columns: {names}"
+        return "confounded", f"the effect cannot be separated among these columns: {names}"
     if involved.any():
         return "rank_deficient", f"these columns depend on each other: {names}"
     alone = int((leverage(matrix.to_numpy()) > 1 - TOLERANCE).sum())
@@ -271,7 +271,7 @@ def without(matrix: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
 def confounding(matrix: pd.DataFrame, hypothesis: np.ndarray, term: list[str]) -> tuple[float, str, float]:
     """Variance inflation factor of the tested effects, the column most correlated with them, its correlation.
 
-    term: columns of the tested term, which are no such columns. Infinite where the rest of the design
+    term: columns of the tested term, which are not among them. Infinite where the rest of the design
     explains a tested column; ("", nan) when there is no other column that varies.
     """
     x = matrix.to_numpy()

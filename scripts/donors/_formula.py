@@ -44,7 +44,7 @@ def _is_constant(node: ast.expr) -> bool:
 
 
 def variables_of(tree: ast.expr) -> tuple[list[str], set[str]]:
-    """Columns that a formula names, in order, and those of them that stand inside a function."""
+    """Columns that a formula names, in order, and those of them inside a function."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     functions = {id(call.func) for call in calls}
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in functions]

@@ -182,7 +182,7 @@ def _indicator(codes: np.ndarray) -> sparse.csr_array:
 
 
 def _groups(models: int, size: int):
-    """Consecutive models whose arrays of `size` numbers each are worked on together."""
+    """Consecutive models that are computed together, with arrays of `size` numbers each."""
     step = max(1, VALUES // size)
     for start in range(0, models, step):
         yield slice(start, start + step)

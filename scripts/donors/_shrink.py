@@ -26,7 +26,7 @@ def shrunk(dataset: DeseqDataSet, design: Design, counts: np.ndarray, se: np.nda
     """(genes, 2) shrunken log2 effect per unit and its posterior standard deviation.
 
     counts: (samples, genes) that the coefficients were fitted to; se: (genes,) of raw effects, natural log.
-    Maximum a posteriori under a Cauchy prior whose scale is found from all genes. A number is shrunk per
+    Maximum a posteriori under a Cauchy prior with a scale found from all genes. A number is shrunk per
     standard deviation over the samples used, so that the bounds of the prior do not depend on the unit; a
     level against its reference as it stands.
     """
@@ -57,7 +57,7 @@ def shrunk(dataset: DeseqDataSet, design: Design, counts: np.ndarray, se: np.nda
 
 
 def prior_variance(effects: np.ndarray, se: np.ndarray) -> float:
-    """Variance of true effects whose estimates have the standard errors se (Zhu et al. 2019, natural log).
+    """Variance of true effects, their estimates having the standard errors se (Zhu et al. 2019, natural log).
 
     The root of sum w (effects^2 - se^2 - a) over a, w = 1 / (a + se^2)^2, within PRIOR_VARIANCES.
     """

@@ -5,7 +5,7 @@ gets a linear model of y with the contrast's design; the residual variances of a
 empirical-Bayes prior, and the t statistic has the prior's degrees of freedom added. Every sample weighs the
 same, since donors differ by more than the sampling of cells. Sources: Phipson et al. 2022, Bioinformatics
 38:4720 (propeller, which divides k + 0.5 by n + 0.5 x types instead: there a share depends on how many types
-are told apart); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
+are distinguished); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
 
 With `block: donor` the samples of a donor are correlated, by one correlation for all types (_gls.py); with
 `aggregate: donor` their cells are counted together.
@@ -26,7 +26,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from donors._contrast import settle
+from donors._contrast import resolve_contrast
 from donors._design import Design, build, effect
 from donors._gls import common_correlation, fit_models, test_models
 from files import SAMPLE_COLUMNS, count_cells, logit_shares, read_obs, save_figure, write_tsv
@@ -160,7 +160,7 @@ if __name__ == "__main__":
         rows = read_obs(snakemake.input.sums)
         params = dict(snakemake.params.items())
         cells, samples = count_cells(rows), describe_samples(rows, params["covariates"])
-        contrast = settle(params["contrast"], samples[[*SAMPLE_COLUMNS, *params["covariates"]]])
+        contrast = resolve_contrast(params["contrast"], samples[[*SAMPLE_COLUMNS, *params["covariates"]]])
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
         design = build(contrast, samples, **limits)
         results, correlation = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"]), None

@@ -10,7 +10,7 @@ Raises InputError when the contrast can be tested in no cell type that `pseudobu
 
 import pandas as pd
 
-from donors._contrast import Contrast, settle
+from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, choose_samples
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, write_tsv
 from job import InputError, job
@@ -86,7 +86,7 @@ if __name__ == "__main__":
         obs = read_obs(snakemake.input.sums)
         types = read_cell_types(snakemake.input.cell_types)
         limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
-        contrast = settle(params["contrast"], obs[[*SAMPLE_COLUMNS, *params["covariates"]]])
+        contrast = resolve_contrast(params["contrast"], obs[[*SAMPLE_COLUMNS, *params["covariates"]]])
         verdicts = judge(contrast, obs, types, **limits)
         check_any(verdicts, types["tested"])
         write_tsv(verdicts, out.cell_types)

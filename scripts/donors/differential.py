@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from donors._contrast import Contrast, settle
+from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
 from donors._replication import repeats, sum_samples
@@ -264,7 +264,7 @@ if __name__ == "__main__":
         part, per_job = int(snakemake.wildcards.part), params.pop("cell_types_per_job")
         types = part_of(types, part, cell_types_per_job=per_job)
         variables = [*SAMPLE_COLUMNS, *params.pop("covariates")]
-        contrast = settle(params.pop("contrast"), read_obs(sums)[variables])
+        contrast = resolve_contrast(params.pop("contrast"), read_obs(sums)[variables])
         results = {}
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True

@@ -6,7 +6,7 @@ scanpy.get.aggregate(func="sum"), which is the oracle in the tests; calling it w
 importing scanpy. Every sum is compared with the counts that `qc` found in its cells.
 
 log_cells and log_depth are natural logarithms of the number of cells and of the counts of a sum;
-pct_counts_mt is the percent of its counts in mitochondrial genes. They can stand in a design.
+pct_counts_mt is the percent of its counts in mitochondrial genes. A design can use them.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ DISTINCT_COLOURS = 3 * len(PALETTE)  # then they repeat
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Write a PNG whose bytes do not depend on the version of matplotlib that is named in it."""
+    """Write a PNG; its bytes do not name the version of matplotlib."""
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 

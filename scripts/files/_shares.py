@@ -1,4 +1,4 @@
-"""Shares of cell types among a sample's cells."""
+"""The proportion of each cell type among a sample's cells."""
 
 import numpy as np
 import pandas as pd

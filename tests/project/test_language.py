@@ -31,11 +31,12 @@ EVERYWHERE = [
     "workflow/*.py",
 ]
 # What the test reads. Set it to EVERYWHERE when that list has no phrases left.
-PARTS = ("job", "embedding", "pathways", "prediction", "sweep", "report", "publish", "cohort")
 CHECKED = [
     *DOCUMENTS,
     *("ops/**/*.py", "gates/**/*.py", "bench/**/*.py"),
-    *(f"scripts/{part}/**/*.py" for part in PARTS),
+    "scripts/**/*.py",
+    "config/README.md",
+    "workflow/*.py",
 ]
 
 PHRASES = {  # pattern -> what to write

@@ -332,7 +332,7 @@ FORMULAS = [
 def test_code_in_a_formula_is_refused_unevaluated(design, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(_contrast.InputError) as refused:
-        _contrast.settle(AGE | {"design": design, "test": "age"}, OBS)
+        _contrast.resolve_contrast(AGE | {"design": design, "test": "age"}, OBS)
     assert "contrasts.age" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())

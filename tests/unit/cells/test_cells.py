@@ -202,7 +202,7 @@ def test_bins_are_closed_on_the_left_and_in_the_order_of_numbers():
         ([{"column": "kept"}], "cells.strata: there is no column 'kept'"),
         (
             [{"column": "sex", "breaks": [1]}],
-            "cells.strata: 'sex' has breaks but holds 'female', which is no number",
+            "cells.strata: 'sex' has breaks but holds 'female', which is not a number",
         ),
         ([{"column": "sex"}, {"column": "sex"}], "cells.strata: 'sex' is listed twice"),
     ],

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from donors import differential
-from donors._contrast import settle
+from donors._contrast import resolve_contrast
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated"),
@@ -68,7 +68,11 @@ def measured(data: Cohort, contrast: dict, **settings) -> pd.DataFrame:
     """The table of genes with their true effects, by gene."""
     genes = pd.DataFrame({"gene_id": [f"g{i:03d}" for i in range(GENES)], "symbol": ""})
     result = differential.differential(
-        sparse.csr_array(data.counts), genes, data.obs, settle(contrast, data.obs), **(SETTINGS | settings)
+        sparse.csr_array(data.counts),
+        genes,
+        data.obs,
+        resolve_contrast(contrast, data.obs),
+        **(SETTINGS | settings),
     )
     assert result.status["trend"] == "parametric"
     table = result.genes.set_index("gene_id").sort_index()

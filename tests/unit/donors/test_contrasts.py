@@ -42,7 +42,7 @@ def obs():
 
 
 def judged(contrast, obs, **limits):
-    return contrasts.judge(_contrast.settle(contrast, obs), obs, TYPES, **(LIMITS | limits))
+    return contrasts.judge(_contrast.resolve_contrast(contrast, obs), obs, TYPES, **(LIMITS | limits))
 
 
 def test_every_type_has_a_verdict(obs):
@@ -64,31 +64,33 @@ def test_every_type_has_a_verdict(obs):
 def test_a_subset_leaves_samples_out_and_settles_what_is_compared(obs):
     contrast = {"name": "pool", "design": "~ pool", "test": "pool", "level": "c", "reference": "b"}
     contrast |= {"subset": {"pool": ["b", "c"], "sex": ["F", "M"]}}
-    settled = _contrast.settle(contrast, obs)
+    settled = _contrast.resolve_contrast(contrast, obs)
     assert settled.references == {"pool": "b"}
     design = _design.build(settled, obs[obs["cell_type"] == "b"], **LIMITS)
     assert design.samples["reason"].tolist() == ["not_in_subset", "", ""] * 4
     assert list(design.matrix) == ["Intercept", "pool[T.c]"]
-    numbers = _contrast.settle(AGE | {"subset": {"age": obs["age"].dropna().iloc[:3].tolist()}}, obs)
+    numbers = _contrast.resolve_contrast(
+        AGE | {"subset": {"age": obs["age"].dropna().iloc[:3].tolist()}}, obs
+    )
     assert (_design.choose_samples(obs, numbers)["reason"] == "").sum() >= 3
 
 
 @pytest.mark.parametrize(
     ("subset", "message"),
     [
-        ({"pools": ["a"]}, r"contrasts\.age\.subset: 'pools' is no column"),
+        ({"pools": ["a"]}, r"contrasts\.age\.subset: 'pools' is not a column"),
         ({"pool": ["a", "z"]}, r"contrasts\.age\.subset: pool is never 'z' \(it is: a, b, c\)"),
     ],
 )
 def test_a_subset_that_does_not_exist_is_named(obs, subset, message):
     with pytest.raises(InputError, match=message):
-        _contrast.settle(AGE | {"subset": subset}, obs)
+        _contrast.resolve_contrast(AGE | {"subset": subset}, obs)
 
 
 def test_variance_inflation_is_that_of_statsmodels(obs):
     obs = obs[obs["cell_type"] == "b"].assign(bmi=lambda t: t["age"] / 5 + t["bmi"])
     contrast = AGE | {"design": "~ age + bmi + sex + pool"}
-    design = _design.build(_contrast.settle(contrast, obs), obs, **LIMITS)
+    design = _design.build(_contrast.resolve_contrast(contrast, obs), obs, **LIMITS)
     place = list(design.matrix).index("age")
     assert design.vif == pytest.approx(variance_inflation_factor(design.matrix.to_numpy(), place), rel=1e-9)
     assert design.vif > 1.5
@@ -100,7 +102,7 @@ def test_variance_inflation_does_not_depend_on_coding(obs):
     obs = obs[obs["cell_type"] == "b"].assign(age=lambda t: t["age"] + 30 * (t["sex"] == "M"))
     contrast = {"name": "sex", "test": "sex", "level": "M", "reference": "F"}
     one, other = (
-        _design.build(_contrast.settle(contrast | {"design": design}, obs), obs, **LIMITS)
+        _design.build(_contrast.resolve_contrast(contrast | {"design": design}, obs), obs, **LIMITS)
         for design in ("~ sex + age", "~ 0 + sex + age")
     )
     assert one.vif == pytest.approx(other.vif)
@@ -109,7 +111,7 @@ def test_variance_inflation_does_not_depend_on_coding(obs):
 
 def test_a_term_that_the_rest_explains_has_infinite_inflation(obs):
     obs = obs[obs["cell_type"] == "b"].assign(bmi=lambda t: 2 * t["age"] + 1)
-    design = _design.build(_contrast.settle(AGE | {"design": "~ age + bmi"}, obs), obs, **LIMITS)
+    design = _design.build(_contrast.resolve_contrast(AGE | {"design": "~ age + bmi"}, obs), obs, **LIMITS)
     assert (design.reason, design.vif) == ("confounded", np.inf)
 
 
@@ -118,7 +120,7 @@ def test_the_model_without_a_term_spans_what_is_left(obs):
     fitted = []
     for formula in ("~ pool + sex", "~ 0 + pool + sex"):
         contrast = {"name": "pool", "design": formula, "test": "pool"}
-        design = _design.build(_contrast.settle(contrast, obs), obs, **LIMITS)
+        design = _design.build(_contrast.resolve_contrast(contrast, obs), obs, **LIMITS)
         assert design.joint
         assert design.hypothesis.shape == (2, 4)
         fitted.append(design.reduced @ np.linalg.pinv(design.reduced))

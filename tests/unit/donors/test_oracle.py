@@ -17,7 +17,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from donors import composition, differential
-from donors._contrast import settle
+from donors._contrast import resolve_contrast
 from donors._deseq2 import RInference, independent_filter, log_likelihood_ratio
 from donors._gene_filter import filter_by_expr
 from donors._moderation import moderate
@@ -95,7 +95,7 @@ def fitted(case: str, shared_data: Path, contrast: dict) -> differential.Result:
         sparse.csr_array(counts.to_numpy()),
         pd.DataFrame({"gene_id": counts.columns, "symbol": ""}),
         donors,
-        settle(contrast, donors),
+        resolve_contrast(contrast, donors),
         min_samples=8,
         min_residual_df=3,
         gene_filter="share",

@@ -33,7 +33,7 @@ def people(donors: int, visits: int, seed: int = 0) -> pd.DataFrame:
 
 
 def build(contrast, obs):
-    return _design.build(_contrast.settle(contrast, obs), obs, **LIMITS)
+    return _design.build(_contrast.resolve_contrast(contrast, obs), obs, **LIMITS)
 
 
 def test_visits_that_would_count_as_donors_are_refused_with_the_ways_out():
@@ -96,7 +96,7 @@ def test_numbers_that_differ_between_visits_are_averaged_and_those_of_sums_are_s
     obs["log_depth"] = np.log(np.where(np.arange(20) % 2, 300.0, 100.0))
     obs.loc[1, "pct_counts_mt"] = 5.0
     contrast = AGE | {"design": "~ age + bmi + log_cells + pct_counts_mt", "aggregate": "donor"}
-    settled = _contrast.settle(contrast, obs)
+    settled = _contrast.resolve_contrast(contrast, obs)
     values, rows = _replication.sum_variables(settled, obs)
     assert rows.tolist() == np.repeat(np.arange(10), 2).tolist()
     np.testing.assert_allclose(values["bmi"], np.arange(0.5, 20, 2))
@@ -108,7 +108,7 @@ def test_numbers_that_differ_between_visits_are_averaged_and_those_of_sums_are_s
 
 
 def test_donors_are_counted_where_samples_are_summed():
-    settled = _contrast.settle(AGE | {"aggregate": "donor"}, people(6, 2))
+    settled = _contrast.resolve_contrast(AGE | {"aggregate": "donor"}, people(6, 2))
     design = _design.build(settled, people(6, 2), min_samples=8, min_residual_df=3)
     assert (design.reason, design.message[:33]) == ("too_few_samples", "6 donors have samples that can be")
 

@@ -14,7 +14,7 @@ from scipy import sparse, stats
 from threadpoolctl import threadpool_limits
 
 from donors import _gls, _size_factors, _voom, composition, differential
-from donors._contrast import settle
+from donors._contrast import resolve_contrast
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated"),
@@ -184,7 +184,7 @@ def measure(data, contrast, **settings) -> differential.Result:
     counts, obs = data
     genes = pd.DataFrame({"gene_id": [f"g{i:03d}" for i in range(counts.shape[1])], "symbol": ""})
     result = differential.differential(
-        sparse.csr_array(counts), genes, obs, settle(contrast, obs), **(SETTINGS | settings)
+        sparse.csr_array(counts), genes, obs, resolve_contrast(contrast, obs), **(SETTINGS | settings)
     )
     assert result.status["status"] == "tested"
     return result
