@@ -5,6 +5,8 @@ too many degrees of freedom where its question is about donors: of genes without
 p = 0.05 with two or three samples of each donor. A design in which donors repeat names what is done about it.
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -29,6 +31,13 @@ def varying(obs: pd.DataFrame, variables: list[str]) -> list[str]:
     return [name for name in variables if (numbers[name] > 1).any()]
 
 
+def names_donors(contrast: Contrast, obs: pd.DataFrame, name: str) -> bool:
+    """Whether a category of the design that is not tested has one donor in each level: it is the donor by name."""
+    if name not in contrast.variables or name in contrast.tested or not is_factor(obs[name]):
+        return False
+    return bool((obs.groupby(obs[name].astype(str))["donor"].nunique() == 1).all())
+
+
 def check_replication(contrast: Contrast, obs: pd.DataFrame) -> None:
     """Raise InputError when samples of one donor would count as independent.
 
@@ -36,7 +45,7 @@ def check_replication(contrast: Contrast, obs: pd.DataFrame) -> None:
     """
     if contrast.block or contrast.aggregate or "donor" in contrast.variables:
         return
-    if "donor" not in obs or not repeats(obs["donor"]):
+    if "donor" not in obs or not repeats(obs["donor"]) or any(map(partial(names_donors, contrast, obs), obs)):
         return
     where, differs = f"contrasts.{contrast.name}", varying(obs, contrast.tested)
     donors = obs["donor"].nunique()

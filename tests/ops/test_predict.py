@@ -12,7 +12,7 @@ from scipy.sparse import csr_array, csr_matrix
 
 import predict
 from prediction import ridge as step
-from prediction.ridge_summary import describe_models, stack
+from prediction.ridge_summary import describe_models, stack_alphas
 
 ROOT = Path(__file__).parent.parent.parent
 # anndata asks pandas for an option that pandas 4 drops, when text is no object
@@ -73,7 +73,7 @@ def trained(tmp_path_factory):
         fitted.append(model.predict(expression))
     status = pd.concat(facts, ignore_index=True)
     summary = status.assign(r2=0.5, mae=5.0, gain_mae=1.0, best_baseline="mean")
-    coefficients = stack([pd.concat(tables, ignore_index=True)], [SETTINGS["alpha"]])
+    coefficients = stack_alphas([pd.concat(tables, ignore_index=True)], [SETTINGS["alpha"]])
     table, description = describe_models(coefficients, status, summary)
     table.to_csv(folder / "coefficients.tsv", sep="\t", index=False)
     (folder / "models.json").write_text(json.dumps(description))

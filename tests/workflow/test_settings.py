@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+import tempfile
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,13 +27,19 @@ WITH_CHECKPOINT = (
     "published_places",
 )
 WITH_CHECKPOINT += ("warning_tables", "reported_sources", "reported_places", "published_paths")
+COHORT = Path(tempfile.mkdtemp()) / "cohort.h5ad"  # a cohort is looked at before its rules are made
+COHORT.touch()
 OTHER = {  # a valid other value, where adding one to a number will not do
-    ("cohort", "path"): {"cohort": {"path": "README.md"}, "gene_sets": []},
+    ("cohort", "path"): {"cohort": {"path": str(COHORT)}, "gene_sets": []},
     ("cohort", "url"): {"cohort": {"url": "https://x.org/a.h5ad", "size": 1}, "gene_sets": []},
     ("cohort", "sha256"): {"cohort": {"sha256": "0" * 64}},
     ("cohort", "size"): {"cohort": {"size": 7}},
     ("simulate", "age_range"): {"simulate": {"age_range": [20, 30]}},
     ("load", "counts"): {"load": {"counts": "raw.X"}},
+    ("load", "genome"): {"load": {"genome": "GRCh38"}},
+    ("load", "sample_table"): {"load": {"sample_table": "CITATION.cff"}},
+    ("load", "cell_table"): {"load": {"cell_table": "CITATION.cff"}},
+    ("load", "missing"): {"load": {"missing": ["none"]}},
     ("load", "covariates"): {"load": {"covariates": [*DEFAULTS["load"]["covariates"], BMI]}},
     ("load", "exclude"): {"load": {"exclude": [{"column": "sex", "values": ["x"]}]}},
     ("load", "shard_by"): {"load": {"shard_by": "pool"}},

@@ -59,6 +59,13 @@ def test_a_question_within_donors_is_sent_to_the_design():
     assert build(STIM | {"design": "~ donor + condition"}, people(12, 2)).reason == ""
 
 
+def test_a_column_with_one_donor_in_each_level_is_the_donor_in_a_design():
+    obs = people(12, 2).assign(patient=lambda table: "patient " + table["donor"])
+    assert build(STIM | {"design": "~ patient + condition"}, obs).reason == ""
+    with pytest.raises(InputError, match="would count as"):
+        build(STIM | {"design": "~ pool + condition"}, obs)
+
+
 def test_one_repeated_donor_is_enough():
     obs = people(20, 1)
     assert build(AGE, obs).reason == ""
