@@ -35,7 +35,7 @@ def names_donors(contrast: Contrast, obs: pd.DataFrame, name: str) -> bool:
     """Whether a category of the design that is not tested has one donor in each level: it stands for donor."""
     if name not in contrast.variables or name in contrast.tested or not is_factor(obs[name]):
         return False
-    return bool((obs.groupby(obs[name].astype(str))["donor"].nunique() < 2).all())
+    return obs[[name, "donor"]].astype(str).drop_duplicates()[name].is_unique
 
 
 def check_replication(contrast: Contrast, obs: pd.DataFrame) -> None:
