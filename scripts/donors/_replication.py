@@ -32,7 +32,7 @@ def varying(obs: pd.DataFrame, variables: list[str]) -> list[str]:
 
 
 def names_donors(contrast: Contrast, obs: pd.DataFrame, name: str) -> bool:
-    """Whether a category of the design that is not tested has one donor in each level: it stands for donor."""
+    """Whether a category of the design, not tested, has one donor in each level: it stands for donor."""
     if name not in contrast.variables or name in contrast.tested or not is_factor(obs[name]):
         return False
     return obs[[name, "donor"]].astype(str).drop_duplicates()[name].is_unique
