@@ -7,37 +7,33 @@ are text without blanks around it; words that mean missing are "" (`_values.MISS
 for sample or donor means one per file, named like the file; null for cell_type, one for all cells. Cells
 listed by a sample sheet are named <sample>_<barcode>; where names repeat, the file or the donor is put in
 front. Several files keep the genes that all of them have, in the order of the first. Gene ids tell genes
-apart; symbols may repeat. Donors go to the smallest shard in descending order of cells (Graham 1969, SIAM J.
-Appl. Math. 17:416).
+apart; symbols may repeat.
 """
 
-import heapq
 import json
 import keyword
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from cohort._cells import describe_cells, find_unusable
 from cohort._empty_droplets import find_empty_droplets
+from cohort._genes import find_shared_genes
 from cohort._open import open_cohort
+from cohort._samples import assign_shards, describe_samples
 from cohort._shards import write_shards
 from cohort._source import Note, Source, Wanted, names_of
 from cohort._species import find_species
 from cohort._tables import Known, read_cell_table, read_sample_table
-from cohort._values import alike, is_censored, labels, numbers, text, unparsed
-from cohort._who import OPTIONAL, find_copies, find_mixed, qualify_donors
+from cohort._values import alike, is_censored, unparsed
+from cohort._who import OPTIONAL, find_mixed
 from files import RESERVED_COLUMNS
 from job import InputError, job, warn
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
 VALUES_NAMED = 10  # in a warning
 ROLES = ["sample", "donor", "cell_type", "pool"]
-VERSION = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+(?:_PAR_Y)?")  # an Ensembl gene id with its version
 
 
 def wanted_columns(
@@ -55,205 +51,6 @@ def wanted_columns(
     columns = {covariate["column"]: f"load.covariates ({covariate['name']})" for covariate in covariates}
     columns |= {rule["column"]: "load.exclude" for rule in exclude}
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
-
-
-def find_shared_genes(sources: list[Source]) -> tuple[list[Source], pd.DataFrame]:
-    """The sources, and the genes that all have: gene_id, symbol (the id if missing), duplicated_symbol.
-
-    The order is the first file's. Versions of Ensembl ids are taken off where files then share more genes.
-    Raises InputError for a repeated id, and when no gene is shared.
-    """
-    sources = without_versions(sources)
-    for source in sources:
-        twice = source.symbols.index[source.symbols.index.duplicated()]
-        if len(twice):
-            raise InputError(
-                f"{source.name}: {len(twice)} gene ids repeat, such as {twice[0]!r}; make them unique"
-            )
-    shared = sources[0].symbols
-    for source in sources[1:]:
-        shared = shared[shared.index.isin(source.symbols.index)]
-    if shared.empty:
-        ids = " and ".join(repr(source.symbols.index[0]) for source in sources[:2] if len(source.symbols))
-        raise InputError(
-            f"cohort: its files share no gene id ({ids}); give all of them the same kind of gene id"
-        )
-    missing = shared.isna() | (shared == "")
-    genes = pd.DataFrame({"gene_id": shared.index.astype(str), "symbol": shared.to_numpy()})
-    genes["symbol"] = genes["symbol"].where(~missing.to_numpy(), genes["gene_id"]).astype(str)
-    genes["duplicated_symbol"] = genes["symbol"].duplicated(keep=False)
-    return sources, genes
-
-
-def without_versions(sources: list[Source]) -> list[Source]:
-    """The sources, Ensembl ids without versions where they then share more genes and no id repeats."""
-    ids = [source.symbols.index for source in sources]
-    short = [pd.Index([VERSION.sub(r"\1", str(gene)) for gene in index]) for index in ids]
-    if len(ids) < 2 or any(index.has_duplicates for index in short):
-        return sources
-    shared = [set.intersection(*map(set, indexes)) for indexes in (ids, short)]
-    if len(shared[1]) <= len(shared[0]):
-        return sources
-    return [
-        replace(source, symbols=source.symbols.set_axis(index))
-        for source, index in zip(sources, short, strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class Cells:
-    """All input cells before any is judged."""
-
-    table: pd.DataFrame  # cell, sample, donor, cell_type, pool
-    values: pd.DataFrame  # labels of the columns that the config names, and of those that say who is who
-    raw: pd.DataFrame  # of load.exclude's columns, labels that mean missing as they are
-    notes: list[Note]  # code, message, count and setting of what to warn of
-
-
-def describe_cells(sources: list[Source], roles: dict[str, str | None], known: Known) -> Cells:
-    """One row per input cell, in the order of the files. known: what the config and its tables say.
-
-    Raises InputError when there is no cell, when two have the same name, and when a table matches none.
-    """
-    obs = pd.concat([source.obs for source in sources])
-    if obs.index.empty:
-        raise InputError("cohort: its files hold no cell; correct cohort.path")
-    sizes = [len(source.obs) for source in sources]
-    file = pd.Series(np.repeat(np.array([source.name for source in sources], dtype=object), sizes))
-    obs, notes = known.join(obs, file, roles)
-    barcodes, obs = obs.index.to_numpy(dtype=object), obs.reset_index(drop=True)
-    values = pd.DataFrame({column: labels(obs[column], known.missing) for column in obs}, index=obs.index)
-    raw = {column: labels(obs[column], None) for column in known.excluded}
-    one_each = {"sample": file, "donor": file, "cell_type": "all cells", "pool": None}
-    cells = pd.DataFrame(
-        {
-            role: labels(pd.Series(one_each[role], index=obs.index)) if column is None else values[column]
-            for role, column in roles.items()
-        }
-    )
-    copies = find_copies(values)
-    people, qualified = qualify_donors(cells[~copies], values[~copies], known.person)
-    if qualified:
-        cells = cells.astype(object)
-        cells.loc[~copies, ["sample", "donor"]] = people[["sample", "donor"]].astype(object)
-        cells = cells.apply(labels)
-        shown = names_of(qualified[:5])
-        what = f"{len(qualified)} donor ids name different people in two datasets ({shown}), told apart by it"
-        notes.append(Note("donors_of_two_datasets", what, len(qualified), "load.donor"))
-    listed = np.repeat([source.listed for source in sources], sizes)
-    names, note = name_cells(cells, file, barcodes, listed)
-    cells.insert(0, "cell", names)
-    return Cells(cells, values, pd.DataFrame(raw, index=obs.index), notes + ([note] if note else []))
-
-
-def name_cells(
-    cells: pd.DataFrame, file: pd.Series, barcodes: np.ndarray, listed: np.ndarray
-) -> tuple[np.ndarray, Note | None]:
-    """Names of cells, each once, and what to warn of.
-
-    InputError when neither file nor donor tells cells apart.
-    """
-    prefixed = cells["sample"].astype(object).fillna(file) + "_" + barcodes
-    names = pd.Series(np.where(listed, prefixed, barcodes))
-    repeated = names.duplicated()
-    if not repeated.any():
-        return names.to_numpy(), None
-    for what, prefix in {"file": file, "donor": cells["donor"].astype(object).fillna(file)}.items():
-        longer = prefix + "_" + barcodes
-        if not longer.duplicated().any():
-            first = names[repeated].iloc[0]
-            message = f"{repeated.sum():,} cell names repeat, such as {first!r}: all cells are named "
-            note = Note("cell_names_changed", f"{message}<{what}>_<barcode>", int(repeated.sum()))
-            return longer.to_numpy(), note
-    raise InputError(
-        f"cohort: {repeated.sum():,} cell names repeat within a file and a donor, such as "
-        f"{names[repeated].iloc[0]!r}; make them unique, or let load.donor tell the cells apart"
-    )
-
-
-def find_unusable(cells: Cells, exclude: list[dict]) -> pd.Series:
-    """The first reason why a cell cannot be used, "" for none. InputError for a value that no cell has."""
-    masks = {}
-    for rule in exclude:
-        column, unwanted = cells.raw[rule["column"]], [text(value) for value in rule["values"]]
-        for value in unwanted:
-            if value not in column.cat.categories:
-                has = ", ".join(column.cat.categories[:30])
-                raise InputError(
-                    f"load.exclude: {rule['column']} is never {value!r} (it is: {has}); correct it"
-                )
-        masks["excluded_" + re.sub(r"\W+", "_", rule["column"].lower()).strip("_")] = column.isin(unwanted)
-    masks["copy_in_another_dataset"] = find_copies(cells.values)
-    masks |= {f"missing_{role}": cells.table[role].isna() for role in ("sample", "donor", "cell_type")}
-    return pd.Series(np.select(list(masks.values()), list(masks), default=""), index=cells.table.index)
-
-
-def one_per_sample(samples: pd.Series, values: pd.Series, what: str, remedy: str) -> pd.Series:
-    """The value of each sample (the index) that has one. InputError when a sample has two."""
-    pairs = pd.DataFrame({"sample": samples.astype(object), "value": values}).drop_duplicates().dropna()
-    twice = pairs[pairs["sample"].duplicated(keep=False)].sort_values(["sample", "value"])
-    if len(twice):
-        sample, (first, second) = twice["sample"].iloc[0], twice["value"].tolist()[:2]
-        raise InputError(f"sample {sample!r}: {what} is {first!r} and {second!r}; {remedy}")
-    return pairs.set_index("sample")["value"].sort_index()
-
-
-def describe_samples(cells: pd.DataFrame, values: pd.DataFrame, covariates: list[dict]) -> pd.DataFrame:
-    """One row per sample, sorted: sample, donor, pool (of most cells), pools (number), covariates, cells.
-
-    cells, values: of the usable cells. A sample's value counts for its cells without one. Raises InputError
-    when a sample has two donors or two values of a covariate, and when no sample has a value.
-    """
-    remedy = "set load.sample to a column in which each value belongs to one donor"
-    donor = one_per_sample(cells["sample"], cells["donor"], "its donor", remedy)
-    samples = pd.DataFrame({"donor": donor.astype(object)})
-    pools = cells.groupby(["sample", "pool"], observed=True).size().reset_index(name="cells")
-    pools = pools.sort_values(["cells", "pool"], ascending=[False, True]).astype({"sample": object})
-    samples["pool"] = pools.drop_duplicates("sample").set_index("sample")["pool"].astype(object)
-    samples["pool"] = samples["pool"].fillna("")
-    samples["pools"] = pools["sample"].value_counts().reindex(samples.index, fill_value=0)
-    for covariate in covariates:
-        name, kind, column = covariate["name"], covariate["type"], values[covariate["column"]]
-        parsed = (
-            column.astype(object) if kind == "categorical" else numbers(column, kind, covariate.get("unit"))
-        )
-        remedy = f"let load.sample tell these cells apart, or drop {name} from load.covariates"
-        samples[name] = one_per_sample(cells["sample"], parsed, name, remedy)
-        if samples[name].isna().all():
-            like = ", ".join(map(repr, column.unique()[:5]))
-            raise InputError(f"load.covariates: {name} has no {kind} value (it is: {like}); correct its type")
-    samples["cells"] = cells["sample"].astype(object).value_counts()
-    return samples.rename_axis("sample").reset_index()
-
-
-def assign_shards(cells: pd.DataFrame, shards: int, shard_by: str) -> pd.Series:
-    """Shard ("00", ...) of each donor (index), balanced by cells; by pool, donors that share one stay so.
-
-    cells: donor and pool of the usable cells, in any order. Raises InputError when there are fewer donors, or
-    fewer sets of donors linked by pools, than shards.
-    """
-    sizes = cells["donor"].astype(object).value_counts().sort_index()
-    group = pd.Series(np.arange(len(sizes)), index=sizes.index)
-    if shard_by == "pool":
-        linked = cells[["donor", "pool"]].drop_duplicates().dropna()
-        donor = group[linked["donor"].astype(object)].to_numpy()
-        pool = linked["pool"].cat.codes.to_numpy(dtype=int) + len(group)
-        nodes = len(group) + len(linked["pool"].cat.categories)
-        edges = coo_array((np.ones(len(linked)), (donor, pool)), shape=(nodes, nodes))
-        group[:] = connected_components(edges, directed=False)[1][: len(group)]
-    totals = sizes.groupby(group).sum()
-    if shards > len(totals):
-        what = "donors" if shard_by == "donor" else "sets of donors linked by pools"
-        raise InputError(
-            f"load.shards: {shards} for {len(totals)} {what} with usable cells; set load.shards lower"
-        )
-    loads, home = [(0, shard) for shard in range(shards)], {}
-    descending = totals.sort_values(ascending=False, kind="stable")  # ties: by the first donor's label
-    for number in descending.index:
-        load, shard = heapq.heappop(loads)
-        heapq.heappush(loads, (load + totals[number], shard))
-        home[number] = f"{shard:02d}"
-    return group.map(home)
 
 
 def shard_columns(cells: pd.DataFrame, samples: pd.DataFrame, covariates: list[dict]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import yaml
 from scipy import sparse
 
 import _guess as guess
-from cohort.load import labels
+from cohort._values import labels
 
 ROOT = Path(__file__).parent.parent.parent
 

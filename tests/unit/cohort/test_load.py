@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_array, csr_matrix
 
-from cohort import _blocks, _choice, _shards, _values, load
+from cohort import _blocks, _choice, _samples, _shards, _values, load
 from cohort._open import open_cohort
 from cohort._source import Wanted
 from files import _h5ad
@@ -772,7 +772,7 @@ def frame(rows):
 def test_shards_hold_whole_donors_and_are_balanced(rows, shards, shard_by, random):
     cells = frame(rows)
     try:
-        home = load.assign_shards(cells, shards, shard_by)
+        home = _samples.assign_shards(cells, shards, shard_by)
     except InputError:
         units = {donor for donor, _ in rows}
         assert shard_by == "pool" or len(units) < shards
@@ -786,18 +786,18 @@ def test_shards_hold_whole_donors_and_are_balanced(rows, shards, shard_by, rando
         loads = shard.value_counts()
         assert loads.max() - loads.min() <= cells["donor"].value_counts().max()
     random.shuffle(rows)
-    pd.testing.assert_series_equal(load.assign_shards(frame(rows), shards, shard_by), home)
+    pd.testing.assert_series_equal(_samples.assign_shards(frame(rows), shards, shard_by), home)
 
 
 def test_descending_donors_go_to_the_smallest_shard():
     rows = [(donor, None) for donor, cells in enumerate([5, 3, 3, 2, 2, 1]) for _ in range(cells)]
-    home = load.assign_shards(frame(rows), 2, "donor")
+    home = _samples.assign_shards(frame(rows), 2, "donor")
     assert home.tolist() == ["00", "01", "01", "00", "01", "00"]  # 5; 3; 3+3; 5+2; 6+2; 7+1
 
 
 def test_pools_link_donors_transitively():
     rows = [(1, 1), (2, 1), (2, 2), (3, 2), (4, 3), (5, None), (6, None)]
-    home = load.assign_shards(frame(rows), 4, "pool")
+    home = _samples.assign_shards(frame(rows), 4, "pool")
     assert home["1"] == home["2"] == home["3"]
     assert home.nunique() == 4  # 5 and 6 lack a pool, which links nobody
 
