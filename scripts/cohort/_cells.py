@@ -20,6 +20,7 @@ class Cells:
     table: pd.DataFrame  # cell, sample, donor, cell_type, pool
     values: pd.DataFrame  # labels of the columns that the config names, and of those that say who is who
     raw: pd.DataFrame  # of load.exclude's columns, labels that mean missing as they are
+    copies: pd.Series  # whether a cell is a copy of one of another dataset
     notes: list[Note]  # code, message, count and setting of what to warn of
 
 
@@ -56,7 +57,7 @@ def describe_cells(sources: list[Source], roles: dict[str, str | None], known: K
     listed = np.repeat([source.listed for source in sources], sizes)
     names, note = name_cells(cells, file, barcodes, listed)
     cells.insert(0, "cell", names)
-    return Cells(cells, values, pd.DataFrame(raw, index=obs.index), notes + ([note] if note else []))
+    return Cells(cells, values, pd.DataFrame(raw, index=obs.index), copies, notes + ([note] if note else []))
 
 
 def name_cells(
@@ -96,6 +97,6 @@ def find_unusable(cells: Cells, exclude: list[dict]) -> pd.Series:
                     f"load.exclude: {rule['column']} is never {value!r} (it is: {has}); correct it"
                 )
         masks["excluded_" + re.sub(r"\W+", "_", rule["column"].lower()).strip("_")] = column.isin(unwanted)
-    masks["copy_in_another_dataset"] = find_copies(cells.values)
+    masks["copy_in_another_dataset"] = cells.copies
     masks |= {f"missing_{role}": cells.table[role].isna() for role in ("sample", "donor", "cell_type")}
     return pd.Series(np.select(list(masks.values()), list(masks), default=""), index=cells.table.index)
