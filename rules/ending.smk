@@ -1,15 +1,15 @@
-# What every run begins and ends with: retry policies, findings, warnings, failures in one file, an incident bundle.
+# What every run begins and ends with: retry policies, results, warnings, failures in one file, an incident bundle.
 import subprocess
 from datetime import UTC, datetime
 
-from job import gather_failures, listen, summarise_failures, write_run_warnings
+from job import gather_failures, print_results, summarise_failures, write_run_warnings
 
 STARTED = datetime.now(UTC).isoformat()
 # By the environment, which jobs and SLURM hand on: as params a change would rerun what is done.
 os.environ.update(
     SCOHORT_RETRIES=json.dumps(config["retries"]), SCOHORT_WARNINGS=json.dumps(config["warnings"])
 )
-FINDINGS = listen(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
+RESULTS = print_results(Path(workflow.pathvars.apply("<results>"))) if workflow.is_main_process else None
 
 
 INCIDENT = Path(workflow.current_basedir.join("../ops/incident.py").get_path_or_uri(secret_free=True))
@@ -42,8 +42,8 @@ def bundle():
 
 onsuccess:
     end(log)
-    if FINDINGS and FINDINGS.told:
-        print(f"what each step found: {FINDINGS.file}", file=sys.stderr)
+    if RESULTS and RESULTS.written:
+        print(f"results of each job: {RESULTS.file}", file=sys.stderr)
     warned()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from files import read_cell_types, read_tsv, write_tsv
-from job import InputError, job, warn
+from job import InputError, conclude, job, warn
 
 STEPS = ["load", "filter", "qc", "doublets"]
 QC_WORDS = ["passed", "reason"]  # the columns of qc/*.parquet that are not metrics, besides cell
@@ -256,4 +256,4 @@ if __name__ == "__main__":
         warn_of_thresholds(pd.concat([pd.read_csv(path, sep="\t") for path in paths.thresholds]))
         total = table[table["stratum"] == "all"].groupby("step", observed=True)["cells"].sum()
         lost = "; ".join(f"{step} {total[step]:,}" for step in STEPS if step in total)
-        print(f"cells: {total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))
+        conclude(f"{total['kept']:,} of {total['input']:,} kept" + (f" (lost: {lost})" if lost else ""))

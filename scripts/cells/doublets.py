@@ -43,7 +43,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from files import read_shard, write_tsv
-from job import InputError, Progress, job, warn
+from job import InputError, Progress, conclude, job, warn
 
 MIN_COUNTS, MIN_CELLS = 3, 3  # Scrublet's own defaults for a variable gene: 3 counts in 3 cells
 MAX_RATE = 0.5  # an expected rate above it is not one of a capture
@@ -298,8 +298,8 @@ if __name__ == "__main__":
         ran = status["status"] == "scored"
         lost = status.loc[~ran, "reason"].value_counts().sort_index()
         why = "; ".join(f"{reason} {number:,}" for reason, number in lost.items())
-        print(
-            f"doublets: {cells['doublet'].sum():,} of {cells['scored'].sum():,} scored cells called; "
+        conclude(
+            f"{cells['doublet'].sum():,} of {cells['scored'].sum():,} scored cells called; "
             f"{ran.sum():,} of {len(status):,} groups scored, "
             f"{(status['threshold_from'] == 'expected_rate').sum():,} by the expected rate"
             + (f" (not scored: {why})" if why else "")

@@ -31,7 +31,7 @@ import pandas as pd
 from scipy import sparse
 
 from files import match_symbols, read_shard, read_species, write_tsv
-from job import InputError, job, track_progress, warn
+from job import InputError, conclude, job, track_progress, warn
 
 TOP = 20
 BLOCK = 2048  # cells at once: bounds the memory of temporary arrays, changes no number
@@ -251,4 +251,4 @@ if __name__ == "__main__":
         metrics.assign(passed=reason == "", reason=reason).to_parquet(out.cells, index=False)
         limits["passed"] = (reason == "").groupby(sample).sum()
         write_tsv(limits.rename_axis("sample").reset_index(), out.limits)
-        print(f"qc: {summary(reason)}")
+        conclude(summary(reason))

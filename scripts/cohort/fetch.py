@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from job import InputError, job, track_progress
+from job import InputError, conclude, job, track_progress
 
 ATTEMPTS = 8  # in a row that bring nothing more
 BACKOFF_S = 1.0  # doubled with each of them
@@ -224,6 +224,6 @@ if __name__ == "__main__":
         cohort = Path(snakemake.output.cohort)
         part = cohort.with_name(f".{cohort.name}.part")
         fetch(part=part, attempts=ATTEMPTS, backoff_s=BACKOFF_S, **snakemake.params)
-        print(f"fetch: {part.stat().st_size:,} bytes, verified")
+        conclude(f"{part.stat().st_size:,} bytes, verified")
         os.replace(part, out.cohort)
         note_of(part).unlink()

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from files import write_tsv
-from job import InputError, job
+from job import InputError, conclude, job
 
 MAX_SLUG = 60  # characters; folders, suffixes and temporary names must fit in 255
 
@@ -173,7 +173,7 @@ if __name__ == "__main__":
         write_tsv(samples, out.samples)
         cell_types = cell_type_table(types)
         write_tsv(cell_types, out.cell_types)
-        print(
-            f"filter: samples {summary(samples['kept'], samples['reason'])}, "
+        conclude(
+            f"samples {summary(samples['kept'], samples['reason'])}, "
             f"cell types {summary(cell_types['kept'], cell_types['reason'])}"
         )

@@ -29,7 +29,7 @@ from cohort._tables import Known, read_cell_table, read_sample_table
 from cohort._values import alike, is_censored, unparsed
 from cohort._who import OPTIONAL, find_mixed
 from files import RESERVED_COLUMNS
-from job import InputError, job, warn
+from job import InputError, conclude, job, warn
 
 BLOCK_VALUES = 4_000_000  # non-zeros held at a time: about 300 MB with the copies
 VALUES_NAMED = 10  # in a warning
@@ -238,34 +238,38 @@ def load(files: list[str], out, *, covariates: list[dict], block_values: int, **
     return facts
 
 
-def summary(facts: dict) -> str:
-    """The finding in a few lines, the last of which sums up."""
-    cells, genes = facts["cells"], facts["genes"]
-    lost = "; ".join(f"{reason} {n:,}" for reason, n in cells["unusable"].items())
-    lines = [f"load: {genes['with_shared_symbol']} genes share their symbol with another"]
-    lines.append(f"load: patterns of gene symbols are those of {facts['species']}")
+def list_facts(facts: dict) -> list[str]:
+    """What the log says of genes, files, captures and values: a line each."""
+    lines = [f"{facts['genes']['with_shared_symbol']} genes share their symbol with another"]
+    lines.append(f"patterns of gene symbols are those of {facts['species']}")
     for file in facts["files"]:
         others = ", ".join(file["other_whole_numbers"])
         also = f" ({others})" * bool(others)
         left = f", {file['genes_not_shared']:,} genes left out" * bool(file["genes_not_shared"])
-        lines.append(f"load: {file['name']}: counts from {file['counts_from']}{also}{left}")
+        lines.append(f"{file['name']}: counts from {file['counts_from']}{also}{left}")
     for capture in facts["empty_droplets"]:
         at = [
             f"{capture[f'barcodes_at_{point}']:,} at the {point} ({capture[point]:,} counts) or above"
             for point in ("knee", "inflection")
         ]
         where = f"{capture['file']}, sample {capture['sample']}"
-        lines.append(f"load: {where}: {capture['barcodes']:,} barcodes, {', '.join(at)}")
+        lines.append(f"{where}: {capture['barcodes']:,} barcodes, {', '.join(at)}")
     for name, odd in facts["not_parsed"].items():
         if odd:
             like = ", ".join(list(odd)[:5])
-            lines.append(f"load: {name} is missing in {sum(odd.values()):,} cells where it is {like}")
-    lines.append(
-        f"load: {cells['input']:,} cells x {genes['kept']:,} genes, {facts['counts']['input']:,} counts, "
+            lines.append(f"{name} is missing in {sum(odd.values()):,} cells where it is {like}")
+    return lines
+
+
+def summarise(facts: dict) -> str:
+    """Cells, genes, counts, samples and donors in one line, with the reasons why cells are unusable."""
+    cells, genes = facts["cells"], facts["genes"]
+    lost = "; ".join(f"{reason} {n:,}" for reason, n in cells["unusable"].items())
+    return (
+        f"{cells['input']:,} cells x {genes['kept']:,} genes, {facts['counts']['input']:,} counts, "
         f"{facts['samples']:,} samples of {facts['donors']:,} donors; "
         f"{cells['input'] - cells['usable']:,} unusable" + f" ({lost})" * bool(lost)
     )
-    return "\n".join(lines)
 
 
 def warn_of(facts: dict, counts: str) -> None:
@@ -301,4 +305,5 @@ if __name__ == "__main__":
             settings[table] = snakemake.input[table] if settings[table] else None
         facts = load(snakemake.input.cohort, out, block_values=BLOCK_VALUES, **settings)
         warn_of(facts, snakemake.params.counts)
-        print(summary(facts))
+        print(*list_facts(facts), sep="\n")
+        conclude(summarise(facts))

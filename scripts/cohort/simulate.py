@@ -18,7 +18,7 @@ from scipy import sparse
 
 from cohort._demo_genes import FEMALE, MALE, PATHWAYS, TYPES, WITHOUT_PATHWAYS, gene_sets, gene_table
 from files import write_tsv
-from job import InputError, job
+from job import InputError, conclude, job
 
 SHARES = {"mitochondrial": 0.06, "ribosomal": 0.2, "haemoglobin": 0.0005}  # of a healthy cell's counts
 DISPERSION, RECEPTOR_DISPERSION = 0.3, 8.0  # of counts between cells of one type in one donor
@@ -281,8 +281,8 @@ if __name__ == "__main__":
         write_tsv(genes, out.genes)
         write_tsv(effects, out.effects)
         cells.to_parquet(out.cells, index=False)
-        print(
-            f"simulate: {data.n_obs:,} cells x {data.n_vars:,} genes, "
+        conclude(
+            f"{data.n_obs:,} cells x {data.n_vars:,} genes, "
             f"{data.obs['donor_id'].nunique()} donors, {int(data.X.sum()):,} counts, "
             f"{int(cells['doublet'].sum()):,} doublets, "
             f"{len(effects):,} planted effects"

@@ -30,7 +30,7 @@ from donors._contrast import resolve_contrast
 from donors._design import Design, build, effect
 from donors._gls import common_correlation, fit_models, test_models
 from files import SAMPLE_COLUMNS, count_cells, logit_shares, read_obs, save_figure, write_tsv
-from job import job
+from job import conclude, job
 
 COLUMNS = [
     "cell_type",
@@ -190,7 +190,7 @@ if __name__ == "__main__":
         write_tsv(pd.DataFrame([status]), out.status)
         figure = draw(results, effect(contrast, design), f"not tested: {reason} {message}")
         save_figure(figure, out.figure)
-        print(
-            f"composition: {len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
+        conclude(
+            f"{len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
             f"{'; ' * bool(left_out)}{left_out}"
         )

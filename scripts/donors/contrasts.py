@@ -13,7 +13,7 @@ import pandas as pd
 from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, choose_samples
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, write_tsv
-from job import InputError, job
+from job import InputError, conclude, job
 
 
 def judge(
@@ -69,7 +69,7 @@ def summary(verdicts: pd.DataFrame) -> str:
     fine = verdicts[verdicts["reason"] == ""]
     lost = verdicts.loc[verdicts["reason"] != "", "reason"].value_counts()
     why = ", ".join(f"{code} {number}" for code, number in lost.items())
-    line = f"contrasts: {verdicts['contrast'].iloc[0]} can be tested in {len(fine)} of {len(verdicts)} types"
+    line = f"{verdicts['contrast'].iloc[0]} can be tested in {len(fine)} of {len(verdicts)} types"
     line += f" ({why})" if why else ""
     if fine.empty:
         return line
@@ -90,4 +90,4 @@ if __name__ == "__main__":
         verdicts = judge(contrast, obs, types, **limits)
         check_any(verdicts, types["tested"])
         write_tsv(verdicts, out.cell_types)
-        print(summary(verdicts))
+        conclude(summary(verdicts))

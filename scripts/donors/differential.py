@@ -39,7 +39,7 @@ from donors._design import Design, build, effect
 from donors._gene_filter import keep_genes
 from donors._replication import repeats, sum_samples
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
-from job import InputError, announce, job, warn
+from job import InputError, announce, conclude, job, warn
 
 COLUMNS = {
     "gene_id": str,
@@ -287,4 +287,4 @@ if __name__ == "__main__":
         write_tsv(status_table(status), out.status)
         samples = stack_tables({name: result.samples for name, result in results.items()})
         write_tsv(samples, out.samples)
-        print("differential: " + "; ".join(f"{each['label']} {found_in(each)}" for each in status))
+        conclude("; ".join(f"{each['label']} {found_in(each)}" for each in status))

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from files import read_cell_types, read_shard, write_sums, write_tsv
-from job import InputError, Progress, job
+from job import InputError, Progress, conclude, job
 
 
 def name_sums(cells: pd.DataFrame, cell_types: pd.DataFrame) -> pd.DataFrame:
@@ -131,12 +131,12 @@ def judge_cell_types(sums: pd.DataFrame, cell_types: pd.DataFrame, *, min_sample
 
 
 def summary(sums: pd.DataFrame, cell_types: pd.DataFrame) -> str:
-    """`pseudobulk: 5,210 cells, 901,222 counts in 190 sums; 5 of 7 cell types tested (too_few_samples 2)`."""
+    """`5,210 cells, 901,222 counts in 190 sums; 5 of 7 cell types tested (too_few_samples 2)`."""
     why = cell_types.loc[~cell_types["tested"], "reason"].value_counts().sort_index()
     reasons = "; ".join(f"{code} {number}" for code, number in why.items())
     tested = f"{cell_types['tested'].sum()} of {len(cell_types)} cell types tested"
     return (
-        f"pseudobulk: {sums['cells'].sum():,} cells, {sums['counts'].sum():,} counts in {len(sums):,} sums; "
+        f"{sums['cells'].sum():,} cells, {sums['counts'].sum():,} counts in {len(sums):,} sums; "
         + tested
         + (f" ({reasons})" if reasons else "")
     )
@@ -160,4 +160,4 @@ if __name__ == "__main__":
         write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
         write_tsv(judged, out.cell_types)
-        print(summary(obs, judged))
+        conclude(summary(obs, judged))

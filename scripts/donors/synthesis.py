@@ -23,7 +23,7 @@ import pandas as pd
 
 from donors._differential_figures import dispersions, pvalues, volcano
 from files import read_tested, read_tsv, save_figure, write_tsv
-from job import job
+from job import conclude, job
 
 PATTERNS = ["shared", "opposite", "specific", "single", "none"]
 
@@ -170,7 +170,7 @@ if __name__ == "__main__":
         for path, figure in figures.items():
             save_figure(figure, path)
         counts = genes["pattern"].value_counts().reindex(PATTERNS, fill_value=0)
-        print(
-            f"synthesis: {len(effects):,} tests of {len(genes):,} genes; "
+        conclude(
+            f"{len(effects):,} tests of {len(genes):,} genes; "
             + ", ".join(f"{n:,} {p}" for p, n in counts.items())
         )

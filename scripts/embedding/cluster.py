@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, triu
 
 from files import read_graph, write_tsv
-from job import announce, job
+from job import announce, conclude, job
 
 
 def leiden(
@@ -77,4 +77,4 @@ if __name__ == "__main__":
         pd.DataFrame({"cell": index, "cluster": clusters}).to_parquet(out.clusters, index=False)
         write_tsv(pd.DataFrame([row]), out.agreement)
         write_tsv(contingency(clusters, cell_types), out.contingency)
-        print("cluster: {clusters} clusters of {cells:,} cells, ARI {ari:.3f}, NMI {nmi:.3f}".format(**row))
+        conclude("{clusters} clusters of {cells:,} cells, ARI {ari:.3f}, NMI {nmi:.3f}".format(**row))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from embedding._compiled import cache_compilations
 from files import write_graph, write_tsv
-from job import InputError, announce, job, warn
+from job import InputError, announce, conclude, job, warn
 
 EXACT_CELLS = 100_000  # up to here all distances take about as long as pynndescent, which is approximate
 APPROXIMATE_THREADS = 4  # part of the method: the result of pynndescent depends on the number of threads
@@ -154,6 +154,4 @@ if __name__ == "__main__":
         write_graph(out.neighbors, graph)
         write_tsv(status, out.status)
         warn_of(status.astype(object).iloc[0].to_dict(), snakemake.params.harmonize)
-        print(
-            "dimred: " + ", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != "")
-        )
+        conclude(", ".join(f"{name} {value}" for name, value in status.iloc[0].items() if value != ""))

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from embedding._compiled import cache_compilations
 from files import colours, read_graph, save_figure, write_tsv
-from job import INTERVAL_S, job
+from job import INTERVAL_S, conclude, job
 
 SPECTRAL_CELLS = 100_000
 
@@ -108,4 +108,4 @@ if __name__ == "__main__":
         write_tsv(pd.DataFrame([{"cells": len(index), "start": start}]), out.status)
         figure = draw(umap.merge(cells, on="cell", validate="one_to_one"))
         save_figure(figure, out.figure)
-        print(f"layout: {len(index):,} cells from the graph's {start}")
+        conclude(f"{len(index):,} cells from the graph's {start}")

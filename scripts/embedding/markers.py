@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 from files import read_genes, read_kept
-from job import job, track_progress
+from job import conclude, job, track_progress
 
 
 def log_normalised(
@@ -119,4 +119,4 @@ if __name__ == "__main__":
             markers.to_parquet(path, index=False)
             tested = markers.loc[markers["reason"] == "", "cluster"].nunique()
             counts.append(f"{tested} of {codes.max() + 1}")
-        print(f"markers: {', '.join(counts)} clusters tested on {len(cells):,} cells")
+        conclude(f"{', '.join(counts)} clusters tested on {len(cells):,} cells")

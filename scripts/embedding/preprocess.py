@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from skmisc.loess import loess
 
 from files import match_symbols, read_genes, read_kept, read_species, write_tsv
-from job import InputError, Progress, announce, job, warn
+from job import InputError, Progress, announce, conclude, job, warn
 
 ALL_CELLS = "(all cells)"
 
@@ -283,7 +283,7 @@ if __name__ == "__main__":
         for name in ("batches", "variance"):
             write_tsv(tables[name], getattr(out, name))
         share = tables["variance"]["variance_ratio"].sum()
-        print(
-            f"preprocess: {len(cells):,} cells, {len(tables['loadings']):,} variable genes voted by "
+        conclude(
+            f"{len(cells):,} cells, {len(tables['loadings']):,} variable genes voted by "
             f"{tables['batches']['voted'].sum()} batches, {share:.1%} of variance in the components"
         )

@@ -7,9 +7,9 @@ from job._codes import BY_STEP, CODES
 from job._context import job
 from job._ending import gather_failures, summarise_failures
 from job._failures import CorruptedInput, InputError, classify, read_failures
-from job._findings import listen
 from job._performance import INTERVAL_S, beside_benchmark, read_record
 from job._progress import Progress, announce, track_progress
+from job._results import conclude, print_results
 from job._warnings import (
     WARNING_COLUMNS,
     collect_warnings,
@@ -34,10 +34,11 @@ __all__ = [
     "beside_benchmark",
     "classify",
     "collect_warnings",
+    "conclude",
     "gather_failures",
     "gather_warnings",
     "job",
-    "listen",
+    "print_results",
     "raise_if_error",
     "read_failures",
     "read_record",

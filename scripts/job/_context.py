@@ -33,6 +33,7 @@ from job._failures import (
     read_retries,
 )
 from job._performance import beside_benchmark, oom_kills, read_record, record
+from job._results import collect_result
 from job._warnings import collect_warnings, step_of, write_warnings
 
 __all__ = ["CorruptedInput", "InputError", "job"]
@@ -60,7 +61,11 @@ def job(snakemake):
         before = oom_kills()
         with record(snakemake, log, born=retried.get("restarted")) as facts:
             try:
-                with _open_outputs(snakemake.output) as out, collect_warnings() as rows:
+                with (
+                    _open_outputs(snakemake.output) as out,
+                    collect_warnings() as rows,
+                    collect_result(facts),
+                ):
                     yield out
                     _write_warnings(out, snakemake, rows)
             except (Exception, KeyboardInterrupt, Stopped) as error:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from files import read_tested, save_figure, write_tsv
-from job import job
+from job import conclude, job
 from pathways._dotplot import dotplot, draw_message
 from pathways._gene_sets import (
     GENES,
@@ -256,7 +256,7 @@ def summarise(terms: pd.DataFrame, status: pd.DataFrame, fdr: float) -> str:
     """One line: number of significant sets over all cell types, and the strongest one."""
     significant = terms[terms["fdr"] < fdr]
     tested = status.loc[status["sets_tested"] > 0, "label"].nunique()
-    line = f"gsea: {len(significant):,} findings at FDR {fdr:g} (sets x cell types) in {tested} cell types"
+    line = f"{len(significant):,} findings at FDR {fdr:g} (sets x cell types) in {tested} cell types"
     if len(significant):
         best = significant.loc[significant["nes"].abs().idxmax()]
         line += f"; strongest {best['term']} in {best['label']}, NES {best['nes']:.2f}"
@@ -280,7 +280,7 @@ if __name__ == "__main__":
         )
         for row in status.itertuples():
             print(
-                f"gsea: {row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
+                f"{row.label}, {row.collection}: {row.sets_tested:,} of {row.sets:,} sets tested "
                 f"along {row.genes_ranked:,} genes; {row.status}{': ' * bool(row.reason)}{row.reason}"
             )
-        print(summarise(terms, status, settings["fdr"]))
+        conclude(summarise(terms, status, settings["fdr"]))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from files import read_tested, save_figure, write_tsv
-from job import job
+from job import conclude, job
 from pathways._dotplot import dotplot, draw_message
 from pathways._gene_sets import (
     GENES,
@@ -206,12 +206,12 @@ if __name__ == "__main__":
         )
         for row in status.itertuples():
             print(
-                f"overrepresentation: {row.label}, {row.collection} {row.direction}: {row.list_size:,} of "
+                f"{row.label}, {row.collection} {row.direction}: {row.list_size:,} of "
                 f"{row.genes_ranked:,} genes, {row.sets_tested:,} of {row.sets:,} sets tested; "
                 f"{row.status}{': ' * bool(row.reason)}{row.reason}"
             )
         lists = status[["label", "direction"]][status["sets_tested"] > 0].drop_duplicates()
-        print(
-            f"overrepresentation: {(terms['fdr'] < settings['fdr']).sum():,} sets at FDR {settings['fdr']:g} "
+        conclude(
+            f"{(terms['fdr'] < settings['fdr']).sum():,} sets at FDR {settings['fdr']:g} "
             f"in {len(lists)} lists of genes"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from files import count_cells, logit_shares, read_obs, stack_tables, write_tsv
-from job import job, track_progress
+from job import conclude, job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, read_tested_types
 
 MEAN = "mean"
@@ -117,5 +117,5 @@ if __name__ == "__main__":
         write_tsv(features[FEATURES], out.features)
         constant = features[features["constant"].astype(bool)]
         for row in constant.itertuples():
-            print(f"baselines: {row.cell_type}: {row.column} of {row.baseline} is constant and has no effect")
-        print(f"baselines: {len(tested)} cell types, {len(settings['baselines']) + 1} baselines")
+            print(f"{row.cell_type}: {row.column} of {row.baseline} is constant and has no effect")
+        conclude(f"{len(tested)} cell types, {len(settings['baselines']) + 1} baselines")

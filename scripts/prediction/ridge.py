@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from files import read_types, stack_tables, write_tsv
-from job import job, track_progress
+from job import conclude, job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 
 PREDICTIONS = {
@@ -233,4 +233,4 @@ if __name__ == "__main__":
         table.to_parquet(out.coefficients, index=False)
         null.to_parquet(out.null, index=False)
         predicted = (status["status"] == "predicted").sum()
-        print(f"ridge: {predicted} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")
+        conclude(f"{predicted} of {len(tested)} cell types predicted with alpha {settings['alpha']:g}")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from files import read_cell_types, read_tsv, save_figure, write_tsv
-from job import job, track_progress
+from job import conclude, job, track_progress
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction._scores import SCORES, add_interval, arrange, compare, correct_gaps, resample, score
 
@@ -223,8 +223,9 @@ def read_sweep(files) -> dict[str, pd.DataFrame]:
     return {"status": status.assign(label=status["cell_type"].map(labels)), **stacked}
 
 
-def print_results(summary: pd.DataFrame) -> None:
-    """Print one line per cell type, and a summary."""
+def describe_types(summary: pd.DataFrame) -> list[str]:
+    """A line per cell type: its error and gain, or why it is not predicted."""
+    lines = []
     for row in summary.itertuples():
         result = f"not predicted: {row.reason}"
         if row.status == "predicted":
@@ -232,9 +233,14 @@ def print_results(summary: pd.DataFrame) -> None:
                 f"error {row.mae:.3g}, gain {row.gain_mae:.3g} [{row.gain_mae_low:.3g}, "
                 f"{row.gain_mae_high:.3g}] over {row.best_baseline}, p {row.pvalue:.2g}"
             )
-        print(f"ridge_summary: {row.label}: {result}")
+        lines.append(f"{row.label}: {result}")
+    return lines
+
+
+def conclusion(summary: pd.DataFrame) -> str:
+    """How many types are predicted, how many better than every baseline, and the largest gain."""
     predicted = summary[summary["status"] == "predicted"]
-    line = f"ridge_summary: {len(predicted)} of {len(summary)} cell types predicted"
+    line = f"{len(predicted)} of {len(summary)} cell types predicted"
     if len(predicted):
         best = predicted.loc[predicted["gain_mae"].idxmax()]
         line += (
@@ -242,7 +248,7 @@ def print_results(summary: pd.DataFrame) -> None:
             f"{best['gain_mae']:.3g} [{best['gain_mae_low']:.3g}, {best['gain_mae_high']:.3g}] over "
             f"{best['best_baseline']} in {best['label']}"
         )
-    print(line)
+    return line
 
 
 if __name__ == "__main__":
@@ -263,4 +269,5 @@ if __name__ == "__main__":
             file.write(json.dumps(description, indent=1) + "\n")
         save_figure(draw_alphas(summary, scores), out.alphas)
         save_figure(draw_predictions(summary, gaps), out.figure)
-        print_results(summary)
+        print(*describe_types(summary), sep="\n")
+        conclude(conclusion(summary))

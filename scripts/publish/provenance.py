@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 
-from job import job
+from job import conclude, job
 
 LICENCE = "MIT"
 CITATION = "To cite it: CITATION.cff of the project, with this version."
@@ -35,4 +35,4 @@ if __name__ == "__main__":
         facts = describe(**{name: value for name, value in snakemake.params.items() if name})
         with open(out.provenance, "w", encoding="utf-8") as file:
             file.write(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-        print(f"provenance: version {facts['workflow_version']}, commit {facts['commit']}")
+        conclude(f"version {facts['workflow_version']}, commit {facts['commit']}")

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from files import count_rows, read_in_order, read_tsv, write_tsv
-from job import InputError, job
+from job import InputError, conclude, job
 from publish._cohort_file import describe_cells, in_order, index_type, write_cohort
 from publish._release import (
     RELEASES,
@@ -148,8 +148,8 @@ def build(folder: Path, paths: object, params: object) -> str:
     return release
 
 
-def publish(place: Path, paths: object, params: object) -> str:
-    """Build a release, verify it and switch v1 to it; returns its id.
+def publish(place: Path, paths: object, params: object) -> tuple[str, str]:
+    """Build a release, verify it and switch v1 to it; returns its id, and in one line what was done.
 
     place: the folder of v1 and releases; paths, params: named inputs and params of the rule.
     Raises RuntimeError if the release has problems, and InputError if the release exists and was changed.
@@ -168,12 +168,12 @@ def publish(place: Path, paths: object, params: object) -> str:
     before = read_current(place)
     switch_release(place, release)
     removed = prune(place, params.keep)
-    print(f"publish: release {release}, before it {before}; removed {', '.join(removed) or 'none'}")
-    return release
+    return release, f"release {release}, before it {before}; removed {', '.join(removed) or 'none'}"
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:
         place = Path(snakemake.output.release).parent
-        release = publish(place, snakemake.input, snakemake.params)
+        release, result = publish(place, snakemake.input, snakemake.params)
         write_json(Path(out.release), {"release": release})
+        conclude(result)

@@ -5,7 +5,7 @@ neither on shards nor on cell types per job. The config may make a code an error
 of it is done; then this job fails.
 """
 
-from job import WARNING_COLUMNS, gather_warnings, job, raise_if_error, read_warnings, write_rows
+from job import WARNING_COLUMNS, conclude, gather_warnings, job, raise_if_error, read_warnings, write_rows
 
 if __name__ == "__main__":
     with job(snakemake) as out:
@@ -13,4 +13,4 @@ if __name__ == "__main__":
         raise_if_error(rows, snakemake.params.error)
         rows = gather_warnings(rows, accept=snakemake.params.accept)
         write_rows(out.table, [*WARNING_COLUMNS, "accepted"], rows)
-        print(f"warning_table: {len(rows)} warnings")
+        conclude(f"{len(rows)} warnings")

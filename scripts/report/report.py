@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from files import DISTINCT_COLOURS
-from job import beside_benchmark, job
+from job import beside_benchmark, conclude, job
 from report._cells import dependence, hex_colours, histograms, kept_by_sample, layers
 from report._genes import donor_values, effects, heatmap, index_of_genes, pathways
 from report._page import render
@@ -211,4 +211,4 @@ if __name__ == "__main__":
         page = render(Path(snakemake.scriptdir) / "page", blocks, words)
         Path(out.page).write_text(page, encoding="utf-8")
         largest = max(blocks, key=lambda name: len(blocks[name]))
-        print(f"report: {len(page) / 1e6:.1f} MB, {len(blocks)} blocks, largest {largest}")
+        conclude(f"{len(page) / 1e6:.1f} MB, {len(blocks)} blocks, largest {largest}")

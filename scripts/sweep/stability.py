@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from files import save_figure, write_tsv
-from job import job
+from job import conclude, job
 
 COLUMNS = ["variant", "changes", "note", "measure", "contrast", "label", "resolution", "n", "base", "other"]
 COLUMNS += ["value", "reason"]
@@ -240,5 +240,5 @@ if __name__ == "__main__":
         save_figure(draw(table, settings["top"]), out.figure)
         for name, rows in table.groupby("variant", sort=False):
             medians = rows.groupby("measure", sort=False)["value"].median()
-            print(f"stability: {name}: medians", ", ".join(f"{k} {v:.3f}" for k, v in medians.items()))
-        print(f"stability: {len(table):,} comparisons of {table['variant'].nunique()} variants with the run")
+            print(f"{name}: medians", ", ".join(f"{k} {v:.3f}" for k, v in medians.items()))
+        conclude(f"{len(table):,} comparisons of {table['variant'].nunique()} variants with the run")

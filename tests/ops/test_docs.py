@@ -198,10 +198,10 @@ def test_every_file_of_a_run_is_on_its_page_and_every_file_of_the_page_is_made(t
     )
 
 
-def test_every_job_says_what_it_found(tiny_run):
-    """One line each in results/run/found.txt, the last of the job's log."""
+def test_every_job_states_its_result(tiny_run):
+    """One line each in results/run/results.txt, the last of the job's log."""
     results = tiny_run.folder / "results"
-    found = (results / "run/found.txt").read_text().splitlines()
+    found = (results / "run/results.txt").read_text().splitlines()
     assert len(found) == len(list((results / "benchmarks").rglob("*.perf.json")))
     assert [line for line in found if line.endswith(": done")] == []
     steps = [line.partition(":")[0] for line in found if not line.startswith("provenance: ")]  # at any time
@@ -209,7 +209,7 @@ def test_every_job_says_what_it_found(tiny_run):
     for shard in ("00", "01"):
         (line,) = [line for line in found if line.startswith(f"qc {shard}: ")]
         log = (results / f"logs/qc/{shard}.log").read_text().splitlines()
-        assert line.replace(f"qc {shard}: ", "qc: ") == log[-1]
+        assert line.replace(f"qc {shard}: ", "result: ") == log[-1]
 
 
 def test_links_of_the_pages_lead_somewhere():

@@ -4,6 +4,8 @@
 2. job/ sees paths and never data.
 3. Only files/ knows how a shared file is laid out.
 4. A part imports itself, and names from job and files; nothing else.
+
+Each step also states its result once, by `conclude`.
 """
 
 import ast
@@ -93,6 +95,13 @@ def names_outside_main(text: str, name: str) -> list[int]:
     return sorted(lines)
 
 
+def conclusions(text: str) -> int:
+    """How often the main of a script states its result."""
+    mains = [node for node in ast.parse(text).body if is_main_guard(node)]
+    calls = [node for main in mains for node in ast.walk(main) if isinstance(node, ast.Call)]
+    return sum(ast.unparse(call.func) == "conclude" for call in calls)
+
+
 def changes_path(text: str) -> list[int]:
     """Line numbers where sys.path is used."""
     nodes = ast.walk(ast.parse(text))
@@ -159,7 +168,14 @@ def test_no_program_changes_where_modules_are_found(path):
     assert changes_path(read(path)) == []
 
 
+@pytest.mark.parametrize("path", [p for p in SCRIPTS if "    with job(snakemake) as out:" in read(p)], ids=short)
+def test_each_step_states_its_result_once(path):
+    assert conclusions(read(path)) == 1
+
+
 def test_each_law_would_be_broken_by_its_opposite():
+    assert conclusions("if __name__ == '__main__':\n    with job(snakemake):\n        print(1)") == 0
+    assert conclusions("if __name__ == '__main__':\n    conclude('1 of 2')") == 1
     assert foreign_to_glue("import numpy as np\nsnakemake.params") == ["numpy", "params"]
     assert foreign_to_glue("import json\nfrom job._progress import announce") == []
     assert layout_in("import anndata as ad\nad.read_h5ad(path)") == ["read_h5ad"]

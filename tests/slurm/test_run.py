@@ -54,8 +54,8 @@ def test_records_and_logs_are_kept_as_in_a_local_run(slurm_run):
     assert (slurm_run.folder / "results/run/failures.jsonl").read_text() == ""
 
 
-def test_what_each_job_found_is_told_where_snakemake_runs(slurm_run):
-    found = (slurm_run.folder / "results/run/found.txt").read_text().splitlines()
+def test_the_result_of_each_job_is_printed_where_snakemake_runs(slurm_run):
+    found = (slurm_run.folder / "results/run/results.txt").read_text().splitlines()
     assert len(found) == len(slurm_run.records())
     assert [line for line in found if line.endswith(": done")] == []
     assert any(line.startswith("qc 00: ") for line in found)

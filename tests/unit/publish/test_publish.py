@@ -224,13 +224,13 @@ def test_the_same_content_is_the_same_release_byte_by_byte(small, tmp_path):
 def test_publishing_again_changes_nothing_and_other_content_makes_another_release(small, tmp_path):
     paths, params = small
     place = tmp_path / "publish"
-    first = publish(place, paths, params)
+    first, _ = publish(place, paths, params)
     before = digests(place)
-    assert publish(place, paths, params) == first
+    assert publish(place, paths, params)[0] == first
     assert digests(place) == before
     provenance = json.loads(Path(paths.provenance).read_text())
     Path(paths.provenance).write_text(json.dumps(provenance | {"commit": "another"}) + "\n")
-    second = publish(place, paths, params)
+    second, _ = publish(place, paths, params)
     assert second != first
     assert sorted(os.listdir(place / "releases")) == sorted([first, second])
     assert read_current(place) == second
@@ -240,7 +240,7 @@ def test_publishing_again_changes_nothing_and_other_content_makes_another_releas
 def test_a_release_that_was_changed_is_not_published_again(small, tmp_path):
     paths, params = small
     place = tmp_path / "publish"
-    release = publish(place, paths, params)
+    release, _ = publish(place, paths, params)
     (place / "releases" / release / "samples.tsv").write_text("x\n")
     with pytest.raises(InputError, match=f"{release}: was changed after it was published; remove it"):
         publish(place, paths, params)
@@ -250,7 +250,7 @@ def test_a_release_that_was_changed_is_not_published_again(small, tmp_path):
 def test_what_is_not_whole_is_not_published(small, tmp_path):
     paths, params = small
     place = tmp_path / "publish"
-    release = publish(place, paths, params)
+    release, _ = publish(place, paths, params)
     table = pd.read_csv(paths.samples, sep="\t").iloc[:2]
     table.to_csv(paths.samples, sep="\t", index=False)
     with pytest.raises(
@@ -277,7 +277,7 @@ def test_killed_at_any_time_the_old_or_the_new_release_is_whole(small, tmp_path)
     """The real job, killed from outside: soon, in the middle, late; every time v1 is a whole release."""
     paths, params = small
     place = tmp_path / "publish"
-    old = publish(place, paths, params)
+    old, _ = publish(place, paths, params)
     provenance = json.loads(Path(paths.provenance).read_text())
     Path(paths.provenance).write_text(json.dumps(provenance | {"commit": "another"}) + "\n")
     (tmp_path / "given.json").write_text(json.dumps([vars(paths), vars(params)]))

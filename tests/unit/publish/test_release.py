@@ -190,7 +190,7 @@ def published(small, tmp_path):
     for number in range(3):
         provenance = json.loads(Path(paths.provenance).read_text())
         Path(paths.provenance).write_text(json.dumps(provenance | {"commit": f"{number}"}) + "\n")
-        ids.append(publish(tmp_path / "publish", paths, params))
+        ids.append(publish(tmp_path / "publish", paths, params)[0])
     return tmp_path / "publish", ids
 
 
