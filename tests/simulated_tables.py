@@ -147,6 +147,7 @@ class Tables:
             "ari": 1.0,
             "nmi": 1.0,
             "cells": len(kept),
+            "cells_without_label": 0,
         }
         self.add("clusters_agreement", pd.DataFrame([agreement]), "tsv", values={"resolution": "1.0"})
         markers = pd.DataFrame(

@@ -3,10 +3,12 @@
 Leiden (Traag et al. 2019, Scientific Reports 9:5233) by igraph, on weighted modularity, as in scanpy's
 `leiden(flavor="igraph", directed=False)`, but with each edge once and without a list of edges in Python.
 Agreement with the labels: adjusted Rand index and normalised mutual information (divided by the mean of both
-entropies), 1 for equal partitions and about 0 for unrelated ones.
+entropies), 1 for equal partitions and about 0 for unrelated ones. Cells with a label that names no cell type
+(missing, unknown, unclassified, ...) are not a group of their own, so they do not count.
 """
 
 import random
+import re
 
 import igraph
 import numpy as np
@@ -15,6 +17,12 @@ from scipy.sparse import csr_matrix, triu
 
 from files import read_graph, write_tsv
 from job import announce, conclude, job
+
+UNNAMED = re.compile(
+    r"((un(known|assigned|labell?ed|classified|annotated|determined|defined|identified|resolved|specified)"
+    r"|not (assigned|labell?ed|annotated|available|applicable|determined|reported)|ambiguous|missing"
+    r"|n/?a|nan|none|null)( cells?)?( types?)?( \d+)?|(native )?cell|)"
+)
 
 
 def leiden(
@@ -41,8 +49,25 @@ def leiden(
     return rank[member].astype(str).astype(object)
 
 
+def names_a_type(cell_types: np.ndarray) -> np.ndarray:
+    """Whether each label names a cell type: (cells,) booleans; case, blanks, `_`, `-` and `.` do not matter.
+
+    "unknown", "Unclassified_2" and "not-assigned" do not, nor does "cell", the root of the Cell Ontology.
+    """
+    codes, labels = pd.factorize(cell_types)
+    plain = [re.sub(r"[\s_.-]+", " ", label).strip().lower() for label in labels]
+    return np.array([UNNAMED.fullmatch(label) is None for label in plain], dtype=bool)[codes]
+
+
 def agreement(clusters: np.ndarray, cell_types: np.ndarray) -> dict[str, float]:
-    """Adjusted Rand index and normalised mutual information of two partitions of the same cells."""
+    """Adjusted Rand index and normalised mutual information of two partitions of the same cells.
+
+    Only cells with a label that names a type count; both are missing when there is none.
+    """
+    named = names_a_type(cell_types)
+    if not named.any():
+        return {"ari": np.nan, "nmi": np.nan}
+    clusters, cell_types = clusters[named], cell_types[named]
     one, other = (pd.factorize(labels)[0].tolist() for labels in (clusters, cell_types))
     if one == other:  # numbered by appearance; igraph has no index for two trivial partitions
         return {"ari": 1.0, "nmi": 1.0}
@@ -73,8 +98,11 @@ if __name__ == "__main__":
             "clusters": len(np.unique(clusters)),
             **agreement(clusters, cell_types),
             "cells": len(index),
+            "cells_without_label": int((~names_a_type(cell_types)).sum()),
         }
         pd.DataFrame({"cell": index, "cluster": clusters}).to_parquet(out.clusters, index=False)
         write_tsv(pd.DataFrame([row]), out.agreement)
         write_tsv(contingency(clusters, cell_types), out.contingency)
-        conclude("{clusters} clusters of {cells:,} cells, ARI {ari:.3f}, NMI {nmi:.3f}".format(**row))
+        line = "{clusters} clusters of {cells:,} cells, ARI {ari:.3f}, NMI {nmi:.3f}"
+        left_out = ", {cells_without_label:,} cells without a label left out of both"
+        conclude((line + left_out * (row["cells_without_label"] > 0)).format(**row))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from embedding.cluster import agreement, contingency, leiden, read_graph
+from embedding.cluster import agreement, contingency, leiden, names_a_type, read_graph
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings(
@@ -94,6 +94,32 @@ def test_agreement_is_that_of_scikit_learn(labels):
     ours = agreement(clusters, cell_types)
     assert ours["ari"] == pytest.approx(adjusted_rand_score(cell_types, clusters), abs=1e-9)
     assert ours["nmi"] == pytest.approx(normalized_mutual_info_score(cell_types, clusters), abs=1e-9)
+
+
+NAMED = ["T cell", "B", "unknown T", "NK cell", "cell of the eye", "non-classical monocyte", "other", "NAT"]
+UNNAMED = ["", "unknown", "Unknown_3", " UNLABELLED ", "unlabeled cells", "not-assigned", "Unclassified cell"]
+UNNAMED += ["nan", "n/a", "None", "cell", "native cell", "ambiguous", "unknown cell type"]
+
+
+def test_labels_that_name_no_type():
+    assert names_a_type(np.array(NAMED * 2, dtype=object)).all()
+    assert not names_a_type(np.array(UNNAMED * 2, dtype=object)).any()
+
+
+def test_cells_without_a_label_do_not_count_in_the_agreement():
+    clusters = np.array(["0", "0", "1", "1", "0", "1", "2"])
+    cell_types = np.array(["T", "T", "B", "B", "Unknown", "Unknown", "Unknown"])
+    assert adjusted_rand_score(cell_types, clusters) < 0.3
+    assert agreement(clusters, cell_types) == {"ari": 1, "nmi": 1}
+    swapped = np.array(["T", "B", "B", "B", "unassigned", "", "cell"])
+    expected = adjusted_rand_score(swapped[:4], clusters[:4])
+    assert agreement(clusters, swapped)["ari"] == pytest.approx(expected)
+
+
+def test_without_any_label_there_is_no_agreement():
+    found = agreement(np.array(["0", "1"]), np.array(["unknown", ""]))
+    assert np.isnan(found["ari"])
+    assert np.isnan(found["nmi"])
 
 
 def test_contingency_counts_every_cell():
