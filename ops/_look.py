@@ -35,7 +35,7 @@ class Cohort:
             source = open_anndata(
                 file,
                 Entry(path.stem, path, None, None),
-                Wanted({}, (), frozenset(), counts, None, None),
+                Wanted({}, (), frozenset(), counts, None, None, None),
                 rounded=False,
             )
             self.place, self.also = source.place, source.also

@@ -21,6 +21,7 @@ SETTINGS = {
     "round": False,
     "symbols": "feature_name",
     "genome": None,
+    "modality": None,
     "species": "auto",
     "empty_droplets": "refuse",
     "sample_table": None,

@@ -41,8 +41,11 @@ def opener(path: Path) -> Callable:
     return partial(zarr_store if path.suffix == ".zarr" else hdf5, path)
 
 
-def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool) -> Source:
-    """Labels and genes of an open store, and where its counts are. InputError for what cannot be used."""
+def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool, cells: tuple | None = None) -> Source:
+    """Labels and genes of an open store, and where its counts are. InputError for what cannot be used.
+
+    cells: as from read_labels, for a store with labels of its cells elsewhere too.
+    """
     path = entry.path
     if "obs" not in store or is_array(store["obs"]):
         raise InputError(
@@ -51,7 +54,7 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool) -> Sourc
             else f"{path}: has no obs, so it is not an AnnData store; correct cohort.path or the sheet"
         )
     places = find_places(store)
-    barcodes, available, read = read_labels(store["obs"])
+    barcodes, available, read = cells or read_labels(store["obs"])
     obs = cell_columns(path, barcodes, available, read, entry.row, wanted)
     variables = {name: store["raw/var" if name == "raw.X" else "var"] for name in places}
     indexes = {name: read_labels(group)[0] for name, group in variables.items()}
@@ -78,7 +81,7 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool) -> Sourc
     kinds = {name: np.asarray(read(name), dtype=object) for name in GENES if name in available}
     genomes = np.asarray(read(GENOME), dtype=object).astype(str) if GENOME in available else None
     genes, columns, left_out = choose_genes(path, symbols, kinds, wanted.genome, genomes)
-    key = {"X": "X", "raw.X": "raw/X"}.get(place, place)
+    key = f"{store.name.strip('/')}/{'raw/X' if place == 'raw.X' else place}".strip("/")
     blocks = partial(matrix_blocks, opener(path), key, layouts[place][0], len(obs), len(ids))
     return Source(
         entry.name, entry.row is not None, obs, genes, columns, place, blocks, also=also, left_out=left_out

@@ -21,11 +21,9 @@ KINDS = {
     "genes.tsv": "features",
 }
 FILTERED = ("filtered_feature_bc_matrix", "filtered_gene_bc_matrices", "filtered_feature_bc_matrix.h5")
-READ = (".h5ad", ".h5", ".loom", ".zarr")
+READ = (".h5ad", ".h5", ".h5mu", ".loom", ".zarr")
 REFUSED = {  # how a name ends -> what it is, and what to do
     ".h5ad.gz": "a compressed h5ad; run gunzip on it and set {key} to the .h5ad",
-    ".h5mu": "a MuData file of several modalities; write the RNA one as h5ad, with "
-    "mudata.read_h5mu(path).mod['rna'].write_h5ad('rna.h5ad'), and set {key} to it",
     ".rds": "an R object; in R, zellkonverter::writeH5AD(sce, 'cohort.h5ad') writes a SingleCellExperiment, "
     "for Seurat first sce <- Seurat::as.SingleCellExperiment(object); then set {key} to the .h5ad",
     ".csv": "a text table; a sample sheet is separated by tabs and named .tsv, and counts come as h5ad or "
@@ -63,7 +61,7 @@ def list_entries(path: Path, key: str = "cohort.path") -> list[Entry]:
     for row in read_sheet(path):
         place = path.parent / row["path"]
         entries += _entries_of(
-            place, re.sub(r"\.(h5ad|h5|loom|zarr)$", "", row["path"]), row, f"{path}: path"
+            place, re.sub(r"\.(h5ad|h5mu|h5|loom|zarr)$", "", row["path"]), row, f"{path}: path"
         )
     return entries
 

@@ -4,6 +4,7 @@ from cohort._anndata import open_anndata, opener
 from cohort._blocks import hdf5
 from cohort._entries import Entry, entries_of_files
 from cohort._loom import open_loom
+from cohort._mudata import open_mudata
 from cohort._source import Source, Wanted
 from cohort._tenx import open_folder, open_h5
 
@@ -27,6 +28,8 @@ def open_entry(entry: Entry, wanted: Wanted, *, rounded: bool) -> Source:
     with hdf5(entry.path) as file:
         if "matrix" in file and "col_attrs" in file:
             return open_loom(file, entry, wanted)
+        if "mod" in file:
+            return open_mudata(file, entry, wanted, rounded=rounded)
         if "obs" in file:
             return open_anndata(file, entry, wanted, rounded=rounded)
         return open_h5(file, entry, wanted)

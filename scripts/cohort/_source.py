@@ -37,6 +37,7 @@ class Wanted:
     counts: str  # load.counts
     symbols: str | None  # load.symbols
     genome: str | None  # load.genome
+    modality: str | None  # load.modality
 
 
 class Note(NamedTuple):

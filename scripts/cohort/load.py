@@ -117,6 +117,7 @@ def describe_cohort(
     counts: str,
     symbols: str | None,
     genome: str | None,
+    modality: str | None,
     species: str,
     empty_droplets: str,
     covariates: list[dict],
@@ -146,7 +147,7 @@ def describe_cohort(
         cells=read_cell_table(cell_table),
         samples=read_sample_table(sample_table, sample, donor),
     )
-    wanted = Wanted(columns, OPTIONAL, known.columns, counts, symbols, genome)
+    wanted = Wanted(columns, OPTIONAL, known.columns, counts, symbols, genome, modality)
     sources, genes = find_shared_genes(open_cohort(files, wanted, rounded=round))
     described = describe_cells(sources, roles, known)
     cells = described.table.assign(reason=find_unusable(described, exclude))

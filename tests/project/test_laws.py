@@ -21,7 +21,7 @@ OFFERING = {"job", "files"}  # parts whose names the others import
 SCRIPTS = sorted((ROOT / "scripts").glob("*/*.py"))
 PROGRAMS = sorted(path for part in ("ops", "gates", "bench") for path in (ROOT / part).glob("*.py"))
 STAND_ALONE = {"publish/_contents.py", "publish/_facts.py"}  # of verify.py, which runs without the rest
-READERS = ("_anndata", "_blocks", "_loom", "_tenx")
+READERS = ("_anndata", "_blocks", "_loom", "_mudata", "_tenx")
 USERS_FILE = {f"cohort/{name}.py" for name in READERS}  # read the user's cohort, in any layout
 GLUE = {"psutil", "threadpoolctl", "numba", "snakemake", "snakemake_interface_logger_plugins"}
 
@@ -168,7 +168,9 @@ def test_no_program_changes_where_modules_are_found(path):
     assert changes_path(read(path)) == []
 
 
-@pytest.mark.parametrize("path", [p for p in SCRIPTS if "    with job(snakemake) as out:" in read(p)], ids=short)
+@pytest.mark.parametrize(
+    "path", [p for p in SCRIPTS if "    with job(snakemake) as out:" in read(p)], ids=short
+)
 def test_each_step_states_its_result_once(path):
     assert conclusions(read(path)) == 1
 

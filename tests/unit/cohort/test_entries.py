@@ -76,7 +76,6 @@ def test_a_sheet_as_excel_saves_it(tmp_path):
     ("name", "advice"),
     [
         ("cohort.h5ad.gz", "a compressed h5ad; run gunzip"),
-        ("cohort.h5mu", r"mod\['rna'\].write_h5ad"),
         ("cohort.rds", "zellkonverter::writeH5AD"),
         ("counts.csv.gz", "a text table"),
         ("sheet.csv", "separated by tabs and named .tsv"),

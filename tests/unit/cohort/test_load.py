@@ -225,7 +225,7 @@ def sources(tmp_path, random, n_rows, n_columns):
     }
     for kind, files in made.items():
         files = [str(file) for file in files]
-        wanted = Wanted({}, (), frozenset(), "auto", "feature_name", None)
+        wanted = Wanted({}, (), frozenset(), "auto", "feature_name", None, None)
         yield kind, x, open_cohort(files, wanted, rounded=False)[0]
 
 
