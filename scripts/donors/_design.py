@@ -13,22 +13,21 @@ A term of several columns (a spline, a factor of several levels) is tested as a 
 a row of L for each column, or for each difference from the first level where a factor has no reference. The
 model without it is matrix @ N, N a basis of the null space of L.
 
-An effect is estimable when it is orthogonal to the null space of the model matrix (Searle 1971, Linear
-Models, 5.4). Confounding is the variance inflation factor 1 / (1 - r^2), r the largest canonical
-correlation of the tested columns with the rest of the matrix, all centred; for one column it is the usual
-one (Marquardt 1970, Technometrics 12:591), the factor by which the rest widens the squared standard error.
+Columns that others explain are left out (_aliases.py). Confounding is the variance inflation factor
+1 / (1 - r^2), r the largest canonical correlation of the tested columns with the rest of the matrix, all
+centred; for one column it is the usual one (Marquardt 1970, Technometrics 12:591), the factor by which the
+rest widens the squared standard error.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from donors._aliases import TOLERANCE, columns_of_terms, complete, leave_out
 from donors._contrast import Contrast, in_subset, levels, terms_of
 from donors._replication import check_aggregate, check_replication, sum_variables
 from job import InputError
-
-TOLERANCE = 1e-8  # of a singular value relative to the largest, and of an entry of a unit vector
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Design:
     rows: np.ndarray | None = None  # (used samples,) their row of the matrix, where donors are summed
     hypothesis: np.ndarray | None = None  # (effects, coefficients): what is 0 if nothing changes
     term: tuple[str, ...] = ()  # the columns of the tested term
+    levels: dict[str, list[str]] = field(default_factory=dict)  # in use, of each factor; reference first
     joint: bool = False  # a term is tested as a whole, so there is no single fold change
     two_groups: bool = False  # one factor of two levels is the whole design
     coefficient: str = ""  # name of the tested effect
@@ -69,8 +69,8 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     """The model matrix of the samples of one cell type, or the reason why the contrast cannot be tested.
 
     Reasons: too_few_samples (below min_samples, at least 2, once those without a covariate are out),
-    single_level, missing_level, no_residual_df, confounded (a tested effect is not estimable),
-    rank_deficient (they are, but not all coefficients are). Raises InputError when a function gives no
+    single_level, missing_level, no_residual_df, confounded (a tested effect is not estimable). Columns that
+    others explain are left out, and named in the message. Raises InputError when a function gives no
     finite number, and when samples of one donor would count as independent.
     """
     samples = choose_samples(obs, contrast)
@@ -89,9 +89,15 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     frame, scales = coded(contrast, used)
     matrix = _model_matrix(contrast, frame)
     effects, term = _tested_effects(contrast, matrix, scales)
+    terms = columns_of_terms(matrix)
     matrix = pd.DataFrame(matrix.to_numpy(dtype=float), index=frame.index, columns=list(matrix.columns))
     hypothesis = np.array([[weights.get(column, 0.0) for column in matrix] for weights in effects])
-    reason, message = _check_rank(matrix, hypothesis, min_residual_df)
+    aliased, names, why = leave_out(matrix, hypothesis, term, terms)
+    full = matrix.loc[:, ~aliased]
+    reason, message = _check_rank(full, why, names, min_residual_df)
+    if not why:
+        matrix, hypothesis = full, hypothesis[:, ~aliased]
+        term = [column for column in term if column in matrix]
     vif, correlate, correlation = confounding(matrix, hypothesis, term)
     return Design(
         samples,
@@ -100,11 +106,12 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
         rows=rows,
         hypothesis=hypothesis,
         term=tuple(term),
+        levels={name: list(frame[name].cat.categories) for name in contrast.references},
         joint=len(effects) > 1 or (contrast.factor is not None and contrast.level is None),
         two_groups=len(contrast.variables) == 1 and len(contrast.references) == 1 and matrix.shape[1] == 2,
         coefficient=", ".join(" - ".join(weights) for weights in effects),
-        coefficients=matrix.shape[1],
-        residual_df=matrix.shape[0] - matrix.shape[1],
+        coefficients=full.shape[1],
+        residual_df=full.shape[0] - full.shape[1],
         vif=vif,
         correlate=correlate,
         correlation=correlation,
@@ -114,10 +121,18 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
 
 
 def effect(contrast: Contrast, design: Design) -> str:
-    """What a fold change compares: `per 10 of age`, `stim against ctrl`, `per 10 of age:sex, M against F`."""
+    """What a fold change compares: `per 10 of age`, `stim against ctrl`, `per 10 of age:sex, M against F`.
+
+    The product of two categories is a difference of differences: `stim against ctrl, in M minus in F`.
+    """
     if design.joint or (contrast.factor is not None and contrast.level is None):
         return f"any change with {contrast.test}"
     per_unit = f"per {contrast.unit:g} of {contrast.test}" if contrast.unit is not None else ""
+    pairs = [design.levels[name] for name in contrast.tested if name in design.levels]
+    if len(pairs) > 1:
+        (base, level), *others = pairs
+        within = [f"in {one} minus in {other}" for other, one in others]
+        return ", ".join(filter(None, [per_unit, f"{level} against {base}", *within]))
     levels = f"{contrast.level} against {contrast.references[contrast.factor]}" if contrast.factor else ""
     return ", ".join(filter(None, [per_unit, levels])) or contrast.test
 
@@ -180,14 +195,19 @@ def coded(contrast: Contrast, used: pd.DataFrame) -> tuple[pd.DataFrame, dict[st
 
 
 def _model_matrix(contrast: Contrast, frame: pd.DataFrame):
-    """The model matrix by formulaic. InputError when a function fails or gives no finite number."""
+    """The model matrix by formulaic, with the parts of the tested product.
+
+    InputError when a function fails or gives no finite number.
+    """
     from formulaic import Formula
     from formulaic.errors import FormulaicError
 
     where = f"contrasts.{contrast.name}.design"
+    [test] = terms_of(f"0 + {contrast.test}", f"contrasts.{contrast.name}.test")
+    formula = complete(contrast.design, test, set(contrast.references))
     try:
         with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is refused below
-            matrix = Formula(contrast.design).get_model_matrix(frame, context={}, na_action="ignore")
+            matrix = Formula(formula).get_model_matrix(frame, context={}, na_action="ignore")
     except FormulaicError as error:
         raise InputError(f"{where}: {error} correct {where}") from error
     finite = np.isfinite(matrix.to_numpy(dtype=float)).all(axis=0)
@@ -225,38 +245,23 @@ def _tested_effects(
     return [{column: per_unit} for column in columns], columns
 
 
-def _check_rank(matrix: pd.DataFrame, hypothesis: np.ndarray, min_residual_df: int) -> tuple[str, str]:
-    """Reason and message if the model cannot be fitted; no reason, but perhaps a message, if it can."""
+def _check_rank(matrix: pd.DataFrame, why: str, aliased: str, min_residual_df: int) -> tuple[str, str]:
+    """Reason and message if the model cannot be fitted; no reason, but perhaps a message, if it can.
+
+    matrix: of full rank; why: an effect is not estimable; aliased: the columns that were left out.
+    """
     samples, columns = matrix.shape
     if samples - columns < min_residual_df:
         return "no_residual_df", (
             f"{samples} samples for {columns} coefficients leave {samples - columns} residual degrees of "
             f"freedom; differential.min_residual_df is {min_residual_df}"
         )
-    involved, estimable = dependencies(matrix.to_numpy(), hypothesis)
-    names = ", ".join(matrix.columns[involved][:10])
-    if not estimable:
-        return "confounded", f"the effect cannot be separated among these columns: {names}"
-    if involved.any():
-        return "rank_deficient", f"these columns depend on each other: {names}"
+    if why:
+        return "confounded", why
+    messages = [f"left out, since the rest of the design explains it: {aliased}"] if aliased else []
     alone = int((leverage(matrix.to_numpy()) > 1 - TOLERANCE).sum())
-    return "", f"samples with a coefficient of their own, which tell nothing: {alone}" if alone else ""
-
-
-def dependencies(matrix: np.ndarray, effects: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which columns depend on others, (columns,) bool, and whether every effect is estimable.
-
-    effects: (columns,) or (effects, columns) weights of coefficients.
-    """
-    length = np.linalg.norm(matrix, axis=0)
-    length[length == 0] = 1
-    _, values, rows = np.linalg.svd(matrix / length)
-    rank = int((values > TOLERANCE * values.max()).sum())
-    null = rows[rank:] / length  # each row n has matrix @ n = 0
-    null = null / np.linalg.norm(null, axis=1, keepdims=True)
-    effects = np.atleast_2d(effects)
-    estimable = np.abs(null @ effects.T) <= TOLERANCE * np.linalg.norm(effects, axis=1)
-    return (np.abs(null) > TOLERANCE).any(axis=0), bool(estimable.all())
+    messages += [f"samples with a coefficient of their own, which tell nothing: {alone}"] if alone else []
+    return "", "; ".join(messages)
 
 
 def without(matrix: np.ndarray, hypothesis: np.ndarray) -> np.ndarray:
