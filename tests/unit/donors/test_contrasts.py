@@ -145,6 +145,6 @@ def test_a_contrast_that_no_type_can_have_is_one_clear_line(obs):
 
 def test_the_line_of_the_log(obs):
     line = contrasts.summary(judged(AGE, obs))
-    assert line.startswith("contrasts: age can be tested in 1 of 4 types (")
+    assert line.startswith("age can be tested in 1 of 4 types (")
     assert "; largest variance inflation 1." in line
     assert line.endswith("with sex[T.M]")
