@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import _root  # noqa: F401
-from cohort._values import numbers
+from cohort._values import parse_numbers
 from files import RESERVED_COLUMNS
 
 Table = dict[str, pd.Series]  # column -> label of each cell, categorical text, missing where there is none
@@ -163,7 +163,9 @@ def find_column(role: str, table: Table) -> Guess:
 
 def detect_number_type(column: pd.Series) -> str:
     """`numeric` or `stage` when most labels are one, else empty."""
-    share = {kind: numbers(column, kind)[column.notna()].notna().mean() for kind in ("stage", "numeric")}
+    share = {
+        kind: parse_numbers(column, kind)[column.notna()].notna().mean() for kind in ("stage", "numeric")
+    }
     best = max(share, key=share.get)
     return best if share[best] >= 0.5 else ""
 
@@ -302,7 +304,7 @@ def propose_strata(covariates: list[dict], table: Table) -> list[dict]:
         if each["type"] == "categorical":
             found.append({"column": each["name"]})
             continue
-        years = numbers(table[each["column"]], each["type"])
+        years = parse_numbers(table[each["column"]], each["type"])
         quarters = years.quantile([0.25, 0.5, 0.75], interpolation="higher")
         breaks = sorted({float(f"{value:.3g}") for value in quarters})
         breaks = [int(value) if value.is_integer() else value for value in breaks]

@@ -7,11 +7,11 @@ import pandas as pd
 
 import _root  # noqa: F401
 from _guess import Table
-from cohort._anndata import find_places, layout, open_anndata, opener, read_labels
+from cohort._anndata import choose_opener, find_layout, find_places, open_anndata, read_labels
 from cohort._blocks import sample_rows
 from cohort._entries import Entry
 from cohort._source import Wanted
-from cohort._values import labels
+from cohort._values import clean_labels
 from job import InputError
 
 SHOWN = 4  # values of a column that are shown
@@ -23,7 +23,7 @@ class Cohort:
     """Columns, genes, and place and size of the counts of an h5ad; the matrix is not read."""
 
     def __init__(self, path: Path, counts: str):
-        with opener(path)() as file:
+        with choose_opener(path)() as file:
             if "obs" not in file or hasattr(file["obs"], "shape"):
                 raise InputError(
                     f"{path}: is not an h5ad of anndata 0.7 or later; a 10x file has no donors: "
@@ -31,7 +31,7 @@ class Cohort:
                 )
             names, columns, read = read_labels(file["obs"])
             self.path, self.cells = path, len(names)
-            self.table: Table = {column: labels(pd.Series(read(column)), None) for column in columns}
+            self.table: Table = {column: clean_labels(pd.Series(read(column)), None) for column in columns}
             source = open_anndata(
                 file,
                 Entry(path.stem, path, None, None),
@@ -51,7 +51,7 @@ class Cohort:
 
 def sample_sizes(matrix, cells: int, genes: int) -> pd.DataFrame | None:
     """Genes and counts of some cells spread over the file; None for a matrix that is stored by gene."""
-    kind, _ = layout(matrix, cells, genes)
+    kind, _ = find_layout(matrix, cells, genes)
     if kind == "csc":
         return None
     rows = sample_rows(matrix, kind, cells, genes, LOOKED_AT)

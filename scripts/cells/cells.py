@@ -41,20 +41,20 @@ def join(
     for table, what in ((qc, "qc"), (doublets, "doublets")):
         if len(table) != usable.sum() or not table["cell"].is_unique:
             raise ValueError(f"{what}: {len(table):,} cells where {usable.sum():,} are usable")
-    qc = _aligned(qc, names)
-    doublets = _aligned(doublets, names)
+    qc = _align(qc, names)
+    doublets = _align(doublets, names)
 
     cells = loaded[["cell", *LABELS, "shard"]].copy()
     for metric in qc.columns.difference(QC_WORDS, sort=False):
-        cells[metric] = _spread(qc[metric].to_numpy(dtype=float), usable, np.nan)
-    cells["doublet_score"] = _spread(doublets["doublet_score"].to_numpy(), usable, np.nan)
+        cells[metric] = _place_usable(qc[metric].to_numpy(dtype=float), usable, np.nan)
+    cells["doublet_score"] = _place_usable(doublets["doublet_score"].to_numpy(), usable, np.nan)
     for flag in ("doublet", "scored"):
-        cells[flag] = _spread(doublets[flag].to_numpy(), usable, False)
+        cells[flag] = _place_usable(doublets[flag].to_numpy(), usable, False)
 
     by_step = {
         "load": loaded["reason"],
-        "filter": _filter_reason(loaded, samples, cell_types),
-        "qc": _spread(qc["reason"].to_numpy(dtype=object), usable, ""),
+        "filter": _explain_filter(loaded, samples, cell_types),
+        "qc": _place_usable(qc["reason"].to_numpy(dtype=object), usable, ""),
         "doublets": np.where(cells["doublet"], "doublet", ""),
     }
     reasons = {step: np.asarray(reason, dtype=object) for step, reason in by_step.items()}
@@ -65,7 +65,7 @@ def join(
     return cells
 
 
-def _aligned(table: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+def _align(table: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     """The table's rows in the order of the names, without the column cell; ValueError if one is missing."""
     positions = pd.Index(table["cell"]).get_indexer(names)
     if (positions < 0).any():
@@ -73,14 +73,14 @@ def _aligned(table: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     return table.drop(columns="cell").iloc[positions]
 
 
-def _spread(values: np.ndarray, usable: np.ndarray, missing: object) -> np.ndarray:
+def _place_usable(values: np.ndarray, usable: np.ndarray, missing: object) -> np.ndarray:
     """Values of the usable cells, in place among all cells; `missing` in the others."""
     spread = np.full(len(usable), missing, dtype=values.dtype)
     spread[usable] = values
     return spread
 
 
-def _filter_reason(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.DataFrame) -> pd.Series:
+def _explain_filter(loaded: pd.DataFrame, samples: pd.DataFrame, cell_types: pd.DataFrame) -> pd.Series:
     """Why each usable cell's sample, or else its cell type, was dropped; "" if neither was."""
     by_sample = loaded["sample"].map(samples.set_index("sample")["reason"]).astype(object)
     by_type = loaded["cell_type"].map(cell_types.set_index("label")["reason"]).astype(object)
@@ -125,7 +125,7 @@ def warn_of_losses(cells: pd.DataFrame) -> None:
             "most_cells_dropped",
             f"{what}, {first:,} of them by {reason}",
             count=int(fails.sum()),
-            setting=setting_of(reason),
+            setting=name_setting(reason),
         )
         return
     dropped = fails.groupby(measured["sample"].astype(str)).mean()
@@ -137,12 +137,12 @@ def warn_of_losses(cells: pd.DataFrame) -> None:
         warn("most_cells_of_samples_dropped", what, count=len(worst), setting="qc")
 
 
-def setting_of(reason: str) -> str:
+def name_setting(reason: str) -> str:
     """The config key of a reason of qc: `max_pct_mt` -> `qc.max_pct_mt`, `mad_low_genes` -> `qc.nmads`."""
     return "qc.nmads" if reason.startswith("mad_") else f"qc.{reason}"
 
 
-def levels(
+def find_levels(
     cells: pd.DataFrame, samples: pd.DataFrame, strata: list[dict], covariates: list[str]
 ) -> dict[str, pd.Categorical]:
     """The level of each cell in each stratum, by its column; "" where unknown.
@@ -166,7 +166,7 @@ def levels(
             raise InputError(f"cells.strata: there is no column {column!r}; choose from {known}")
         if column in found:
             raise InputError(f"cells.strata: {column!r} is listed twice; remove one")
-        groups = binned(values, breaks) if breaks else values.mask(values == "").astype("category")
+        groups = bin_numbers(values, breaks) if breaks else values.mask(values == "").astype("category")
         groups = groups.cat.remove_unused_categories()  # without "", which comes last
         codes = groups.cat.codes.to_numpy()
         if column not in LABELS:
@@ -176,7 +176,7 @@ def levels(
     return found
 
 
-def binned(values: pd.Series, breaks: list[float]) -> pd.Series:
+def bin_numbers(values: pd.Series, breaks: list[float]) -> pd.Series:
     """Numbers written as text, as ordered categories between the breaks; missing where there is none."""
     values = values.astype(str)  # from categories as well
     numbers = pd.to_numeric(values.mask(values == ""), errors="coerce")
@@ -192,19 +192,19 @@ def binned(values: pd.Series, breaks: list[float]) -> pd.Series:
     return pd.cut(numbers, [-np.inf, *edges, np.inf], right=False, labels=names)
 
 
-def attrition(cells: pd.DataFrame, levels: dict[str, pd.Categorical]) -> pd.DataFrame:
+def count_attrition(cells: pd.DataFrame, levels: dict[str, pd.Categorical]) -> pd.DataFrame:
     """Cells and samples that enter, leave at each step for each reason, and are kept, per stratum and level.
 
-    cells: as from `join`; levels: as from `levels`; the stratum `all` is added.
+    cells: as from `join`; levels: as from `find_levels`; the stratum `all` is added.
     samples: those with a cell in the row; samples_lost: those that lost their last cell of this level at this
     step, counted once, for the reason that took most of its cells there (the first by name if tied).
     """
     everything = pd.Categorical.from_codes(np.zeros(len(cells), int), ["all"])
-    tables = [_attrition_of(cells, name, level) for name, level in ({"all": everything} | levels).items()]
+    tables = [_count_stratum(cells, name, level) for name, level in ({"all": everything} | levels).items()]
     return pd.concat(tables, ignore_index=True)
 
 
-def _attrition_of(cells: pd.DataFrame, stratum: str, level: pd.Categorical) -> pd.DataFrame:
+def _count_stratum(cells: pd.DataFrame, stratum: str, level: pd.Categorical) -> pd.DataFrame:
     """The attrition table of one stratum."""
     order = ["input", *STEPS, "kept"]
     fates = pd.DataFrame(
@@ -249,7 +249,7 @@ if __name__ == "__main__":
             pd.concat([pd.read_parquet(path) for path in paths.qc], ignore_index=True),
             pd.concat([pd.read_parquet(path) for path in paths.doublets], ignore_index=True),
         )
-        table = attrition(cells, levels(cells, samples, **snakemake.params))
+        table = count_attrition(cells, find_levels(cells, samples, **snakemake.params))
         cells.to_parquet(out.cells, index=False)
         write_tsv(table, out.attrition)
         warn_of_losses(cells)

@@ -76,7 +76,7 @@ class Scrublet(scrublet.Scrublet):
             super().simulate_doublets(*args, **kwargs)
 
 
-def expected_rates(
+def choose_rates(
     cells: pd.DataFrame, by: str, *, expected_doublet_rate: float | str, rate_per_1000_cells: float
 ) -> dict[str, float]:
     """The expected doublet rate of each group (see the module's docstring).
@@ -104,7 +104,7 @@ def expected_rates(
     return means.to_dict()
 
 
-def seed_of(random_state: int, group: str) -> int:
+def derive_seed(random_state: int, group: str) -> int:
     """Seed of a group, 32 bits: the same wherever and in whatever order the group is scored."""
     return int.from_bytes(hashlib.sha256(f"{random_state}:{group}".encode()).digest()[:4])
 
@@ -125,7 +125,7 @@ def simulate_and_score(
     """
     counts = sparse.csc_matrix(counts)  # what scrublet 0.2 can work with
     total = np.asarray(counts.sum(axis=1)).ravel()
-    counts = counts[:, _varies(counts, total)]
+    counts = counts[:, _has_variance(counts, total)]
     if counts.shape[1] < 2:
         return None
     scrub = Scrublet(
@@ -157,7 +157,7 @@ def simulate_and_score(
     return scrub
 
 
-def _varies(counts: sparse.csc_matrix, total: np.ndarray) -> np.ndarray:
+def _has_variance(counts: sparse.csc_matrix, total: np.ndarray) -> np.ndarray:
     """Genes with a share of the counts that differs between cells; the others break Scrublet's logarithms."""
     share = sparse.diags_array(1 / total) @ counts
     mean = np.asarray(share.mean(axis=0)).ravel()
@@ -201,7 +201,7 @@ def score_group(
         return None, status | {"reason": "too_few_cells"}
     scrub = simulate_and_score(
         counts,
-        seed=seed_of(random_state, group),
+        seed=derive_seed(random_state, group),
         expected_doublet_rate=expected_doublet_rate,
         **settings,
     )
@@ -282,7 +282,7 @@ if __name__ == "__main__":
         passed = pd.read_parquet(snakemake.input.qc, columns=["cell", "passed"]).set_index("cell")["passed"]
         settings = {**snakemake.params}
         by, names = settings.pop("by"), ("expected_doublet_rate", "rate_per_1000_cells")
-        rates = expected_rates(shard.obs, by, **{name: settings.pop(name) for name in names})
+        rates = choose_rates(shard.obs, by, **{name: settings.pop(name) for name in names})
         cells, status = score_groups(
             shard.counts,
             shard.obs[by].to_numpy(dtype=str),

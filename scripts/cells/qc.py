@@ -58,7 +58,7 @@ ROBUST = {
 ON_LOG_SCALE = {"total_counts", "n_genes_by_counts"}
 
 
-def gene_groups(symbols: pd.Series, patterns: dict[str, dict[str, str]], species: str) -> pd.DataFrame:
+def match_groups(symbols: pd.Series, patterns: dict[str, dict[str, str]], species: str) -> pd.DataFrame:
     """Which genes (rows) are in which group (columns, bool): the species' pattern matches the whole symbol.
 
     Raises InputError for a pattern that is not a regular expression.
@@ -94,13 +94,13 @@ def _measure_block(counts: sparse.csr_matrix, groups: pd.DataFrame) -> pd.DataFr
     metrics = {
         "n_genes_by_counts": np.diff(counts.indptr).astype(np.int64),
         "total_counts": total,
-        f"pct_counts_in_top_{TOP}_genes": 100 * _top_counts(counts) / whole,
+        f"pct_counts_in_top_{TOP}_genes": 100 * _count_top(counts) / whole,
     }
     metrics |= {f"pct_counts_{name}": 100 * sums[:, i + 1] / whole for i, name in enumerate(groups)}
     return pd.DataFrame(metrics)
 
 
-def _top_counts(counts: sparse.csr_matrix) -> np.ndarray:
+def _count_top(counts: sparse.csr_matrix) -> np.ndarray:
     """Counts of each cell (int64) in its TOP highest genes."""
     stored = np.diff(counts.indptr)
     width = max(int(stored.max(initial=0)), TOP)
@@ -110,7 +110,7 @@ def _top_counts(counts: sparse.csr_matrix) -> np.ndarray:
     return rows[:, width - TOP :].sum(axis=1, dtype=np.int64)
 
 
-def limits_per_sample(
+def set_limits(
     metrics: pd.DataFrame,
     sample: pd.Series,
     *,
@@ -124,7 +124,9 @@ def limits_per_sample(
     The columns `cells` and `mads` (do enough cells pass the fixed limits for robust ones) come first.
     """
     cells = sample.value_counts().sort_index()
-    failed = {name: fails(metrics[metric], fixed[name], upper) for name, (metric, upper) in FIXED.items()}
+    failed = {
+        name: is_outside(metrics[metric], fixed[name], upper) for name, (metric, upper) in FIXED.items()
+    }
     passing = ~pd.DataFrame(failed).any(axis=1)
     enough = passing.groupby(sample).sum() >= min_cells_for_mads
     large = enough.reindex(cells.index) & (nmads is not None)
@@ -133,7 +135,7 @@ def limits_per_sample(
         if nmads is None:
             limits[reason] = np.nan
             continue
-        bound = robust_limit(
+        bound = estimate_limit(
             metrics.loc[passing, metric],
             sample[passing],
             nmads=nmads if upper else -nmads,
@@ -143,7 +145,7 @@ def limits_per_sample(
     return limits.astype({name: float for name in [*FIXED, *ROBUST]})
 
 
-def fails(values: pd.Series, limit: pd.Series | float | None, upper: bool) -> pd.Series:
+def is_outside(values: pd.Series, limit: pd.Series | float | None, upper: bool) -> pd.Series:
     """Which values are above an upper limit, or below a lower one; none where the limit is missing."""
     if limit is None:
         return pd.Series(False, index=values.index)
@@ -158,8 +160,8 @@ def find_unfiltered(
     Columns: barcodes; low, how many of them are below min_counts or min_genes; median, the counts of the
     median barcode; half, the counts above which barcodes hold half of the sample's counts.
     """
-    low = fails(metrics["total_counts"], min_counts, False)
-    low |= fails(metrics["n_genes_by_counts"], min_genes, False)
+    low = is_outside(metrics["total_counts"], min_counts, False)
+    low |= is_outside(metrics["n_genes_by_counts"], min_genes, False)
     table = pd.DataFrame(
         {
             "barcodes": sample.value_counts().sort_index(),
@@ -200,7 +202,7 @@ def check_filtered(unfiltered: pd.DataFrame, *, min_counts: int | None, min_gene
         )
 
 
-def robust_limit(values: pd.Series, sample: pd.Series, *, nmads: float, log: bool) -> pd.Series:
+def estimate_limit(values: pd.Series, sample: pd.Series, *, nmads: float, log: bool) -> pd.Series:
     """Median + nmads standard deviations, estimated by the MAD, of the values of each sample.
 
     log: estimate on log1p(values) and return to their unit. Missing where the MAD is 0.
@@ -218,12 +220,13 @@ def judge(metrics: pd.DataFrame, sample: pd.Series, limits: pd.DataFrame) -> pd.
     """The first limit that each cell fails, "" if none: below a lower one or above an upper one."""
     rules = FIXED | ROBUST
     failed = [
-        fails(metrics[metric], sample.map(limits[reason]), upper) for reason, (metric, upper) in rules.items()
+        is_outside(metrics[metric], sample.map(limits[reason]), upper)
+        for reason, (metric, upper) in rules.items()
     ]
     return pd.Series(np.select(failed, list(rules), default=""), index=metrics.index)
 
 
-def summary(reason: pd.Series) -> str:
+def summarise(reason: pd.Series) -> str:
     """`98,214 cells, 2,931 dropped (max_pct_mt 1,204; min_genes 1,727)`."""
     lost = reason[reason != ""].value_counts().sort_index()
     why = "; ".join(f"{code} {number:,}" for code, number in lost.items())
@@ -235,7 +238,7 @@ if __name__ == "__main__":
         shard = read_shard(snakemake.input.shard)
         settings = {**snakemake.params}
         species = read_species(snakemake.input.cohort)
-        groups = gene_groups(shard.genes["symbol"], settings.pop("patterns"), species)
+        groups = match_groups(shard.genes["symbol"], settings.pop("patterns"), species)
         for name in groups.columns[~groups.any()]:
             what = (
                 f"no gene symbol matches pattern {name} of {species}, so pct_counts_{name} is 0 in every cell"
@@ -245,10 +248,10 @@ if __name__ == "__main__":
         metrics = measure(shard.counts, groups)
         least = {name: settings[name] for name in ("min_counts", "min_genes")}
         check_filtered(find_unfiltered(metrics, sample, **least), **least)
-        limits = limits_per_sample(metrics, sample, **settings)
+        limits = set_limits(metrics, sample, **settings)
         reason = judge(metrics, sample, limits)
         metrics.insert(0, "cell", shard.obs.index)
         metrics.assign(passed=reason == "", reason=reason).to_parquet(out.cells, index=False)
         limits["passed"] = (reason == "").groupby(sample).sum()
         write_tsv(limits.rename_axis("sample").reset_index(), out.limits)
-        conclude(summary(reason))
+        conclude(summarise(reason))

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
-from cohort._blocks import hdf5, is_array, matrix_blocks, sample_rows
+from cohort._blocks import is_array, open_hdf5, read_matrix, sample_rows
 from cohort._choice import choose_counts
 from cohort._entries import Entry
 from cohort._features import GENES, choose_genes
-from cohort._source import Source, Wanted, cell_columns, names_of
+from cohort._source import Source, Wanted, join_names, select_columns
 from job import CorruptedInput, InputError
 
 INDEX = ("_index", "index")  # names of the index in files that do not say it
@@ -25,7 +25,7 @@ GENOME = "genome"  # var column of 10x's genome
 
 
 @contextlib.contextmanager
-def zarr_store(path: Path) -> Iterator:
+def open_zarr(path: Path) -> Iterator:
     """A zarr folder for reading. CorruptedInput when it is not one."""
     import zarr
     from zarr.errors import GroupNotFoundError
@@ -36,9 +36,9 @@ def zarr_store(path: Path) -> Iterator:
         raise CorruptedInput(f"{path}: not a zarr group; get the folder again") from error
 
 
-def opener(path: Path) -> Callable:
+def choose_opener(path: Path) -> Callable:
     """A context manager that opens the store at a path."""
-    return partial(zarr_store if path.suffix == ".zarr" else hdf5, path)
+    return partial(open_zarr if path.suffix == ".zarr" else open_hdf5, path)
 
 
 def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool, cells: tuple | None = None) -> Source:
@@ -55,10 +55,10 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool, cells: t
         )
     places = find_places(store)
     barcodes, available, read = cells or read_labels(store["obs"])
-    obs = cell_columns(path, barcodes, available, read, entry.row, wanted)
+    obs = select_columns(path, barcodes, available, read, entry.row, wanted)
     variables = {name: store["raw/var" if name == "raw.X" else "var"] for name in places}
     indexes = {name: read_labels(group)[0] for name, group in variables.items()}
-    layouts = {name: layout(matrix, len(obs), len(indexes[name])) for name, matrix in places.items()}
+    layouts = {name: find_layout(matrix, len(obs), len(indexes[name])) for name, matrix in places.items()}
     for name, (_, shape) in layouts.items():
         if list(shape) != [len(obs), len(indexes[name])]:
             raise CorruptedInput(
@@ -72,7 +72,7 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool, cells: t
     place, also = choose_counts(path, places, indexes, sample, wanted.counts, rounded=rounded)
     ids, available, read = read_labels(variables[place])
     if wanted.symbols is not None and wanted.symbols not in available:
-        has = names_of(available) or "none"
+        has = join_names(available) or "none"
         raise InputError(
             f"load.symbols: {path} has no column {wanted.symbols!r} for its genes (it has: {has}); "
             "set load.symbols, to null when gene ids are symbols"
@@ -82,7 +82,7 @@ def open_anndata(store, entry: Entry, wanted: Wanted, *, rounded: bool, cells: t
     genomes = np.asarray(read(GENOME), dtype=object).astype(str) if GENOME in available else None
     genes, columns, left_out = choose_genes(path, symbols, kinds, wanted.genome, genomes)
     key = f"{store.name.strip('/')}/{'raw/X' if place == 'raw.X' else place}".strip("/")
-    blocks = partial(matrix_blocks, opener(path), key, layouts[place][0], len(obs), len(ids))
+    blocks = partial(read_matrix, choose_opener(path), key, layouts[place][0], len(obs), len(ids))
     return Source(
         entry.name, entry.row is not None, obs, genes, columns, place, blocks, also=also, left_out=left_out
     )
@@ -100,16 +100,16 @@ def find_places(store) -> dict:
     return {
         name: element
         for name, element in found.items()
-        if element is not None and attribute(element, "encoding-type") != "null"
+        if element is not None and read_attribute(element, "encoding-type") != "null"
     }
 
 
-def layout(matrix, n_rows: int, n_columns: int) -> tuple[str, list[int]]:
+def find_layout(matrix, n_rows: int, n_columns: int) -> tuple[str, list[int]]:
     """`dense`, `csr` or `csc`, and the shape that the matrix says it has."""
     if is_array(matrix):
         return "dense", list(matrix.shape)
-    written = attribute(matrix, "encoding-type") or attribute(matrix, "h5sparse_format") or ""
-    shape = attribute(matrix, "shape", attribute(matrix, "h5sparse_shape", [n_rows, n_columns]))
+    written = read_attribute(matrix, "encoding-type") or read_attribute(matrix, "h5sparse_format") or ""
+    shape = read_attribute(matrix, "shape", read_attribute(matrix, "h5sparse_shape", [n_rows, n_columns]))
     kind = "csc" if "csc" in str(written) else "csr" if "csr" in str(written) else None
     lines = matrix["indptr"].shape[0] - 1
     if kind is None:
@@ -117,7 +117,7 @@ def layout(matrix, n_rows: int, n_columns: int) -> tuple[str, list[int]]:
     return kind, [int(length) for length in shape]
 
 
-def attribute(element, name: str, default=None):
+def read_attribute(element, name: str, default=None):
     """An attribute of an element; of R's arrays of one text, the text."""
     value = element.attrs.get(name, default)
     if isinstance(value, np.ndarray) and value.size == 1:
@@ -134,24 +134,24 @@ def read_labels(group) -> tuple[pd.Index, list[str], Callable]:
     if plain and "column-order" in group.attrs:  # anndata 0.7 kept categories apart from their column
         frame = read_elem(group)
         return frame.index.astype(str), list(frame), frame.__getitem__
-    return _labels_without_encoding(group)
+    return _read_without_encoding(group)
 
 
-def _labels_without_encoding(group) -> tuple[pd.Index, list[str], Callable]:
+def _read_without_encoding(group) -> tuple[pd.Index, list[str], Callable]:
     """The same where the group does not say what it holds: every array besides the index is a column."""
     names = [name for name in group if name != "__categories"]
-    written = attribute(group, "_index")
+    written = read_attribute(group, "_index")
     index = next((name for name in (written, *INDEX) if name in names), None)
     if index is None:
         raise InputError(
-            f"{group.name.strip('/')} has no index ({names_of(names) or 'it is empty'}) and no encoding; "
+            f"{group.name.strip('/')} has no index ({join_names(names) or 'it is empty'}) and no encoding; "
             "read the file and write it again with a current anndata"
         )
-    read = partial(_column, group)
+    read = partial(_read_column, group)
     return pd.Index(read(index)).astype(str), [name for name in names if name != index], read
 
 
-def _column(group, name: str) -> np.ndarray:
+def _read_column(group, name: str) -> np.ndarray:
     """A column as values; codes of categories become labels, missing where the code is -1."""
     element, categories = group[name], None
     if not is_array(element):
@@ -160,13 +160,13 @@ def _column(group, name: str) -> np.ndarray:
         element, categories = element["codes"], element["categories"]
     elif "__categories" in group and name in group["__categories"]:
         categories = group["__categories"][name]
-    values = _text(element)
+    values = _read_text(element)
     if categories is None:
         return values
-    return np.append(_text(categories).astype(object), None)[values]
+    return np.append(_read_text(categories).astype(object), None)[values]
 
 
-def _text(array) -> np.ndarray:
+def _read_text(array) -> np.ndarray:
     """An array; text as str."""
     values = array[:]
     if values.dtype.kind in "SO":

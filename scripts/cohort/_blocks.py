@@ -29,7 +29,7 @@ MISSING_PART = re.compile("unable to .*open|can't .*open", flags=re.IGNORECASE) 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]  # row, column, value
 
 
-def cuts(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
+def cut_lines(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
     """Consecutive (start, stop) of lines with at most `block_values` values, or of one line that has more."""
     ends, start = np.concatenate([[0], np.cumsum(lengths)]), 0
     while start < len(lengths):
@@ -39,7 +39,7 @@ def cuts(lengths: np.ndarray, block_values: int) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading.
 
     InputError when it is missing or may not be read, CorruptedInput when it is not HDF5 or is cut off; other
@@ -70,12 +70,12 @@ def is_array(element) -> bool:
     return hasattr(element, "shape")
 
 
-def hdf5_blocks(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
+def read_hdf5(path: Path, key: str, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
     """Blocks of rows of a CSR matrix of an HDF5 file. CorruptedInput when it is damaged."""
-    yield from matrix_blocks(partial(hdf5, path), key, "csr", n_rows, n_columns, block_values)
+    yield from read_matrix(partial(open_hdf5, path), key, "csr", n_rows, n_columns, block_values)
 
 
-def matrix_blocks(
+def read_matrix(
     store: Callable, key: str, layout: str, n_rows: int, n_columns: int, block_values: int
 ) -> Iterator[csr_array]:
     """Blocks of rows of one matrix of a store. CorruptedInput when it is damaged.
@@ -85,14 +85,14 @@ def matrix_blocks(
     with store() as file:
         matrix = file[key]
         if layout == "dense":
-            yield from _dense(matrix, block_values)
+            yield from _read_dense(matrix, block_values)
         elif layout == "dense_by_gene":
-            yield from _dense_by_gene(matrix, block_values)
+            yield from _read_dense_by_gene(matrix, block_values)
         elif layout == "csc":
-            pieces = partial(_compressed, matrix, n_columns, n_rows)
-            yield from in_row_order(partial(_triplets, pieces), n_rows, n_columns, block_values)
+            pieces = partial(_read_compressed, matrix, n_columns, n_rows)
+            yield from order_rows(partial(_read_triplets, pieces), n_rows, n_columns, block_values)
         else:
-            for _, *parts in _compressed(matrix, n_rows, n_columns, block_values):
+            for _, *parts in _read_compressed(matrix, n_rows, n_columns, block_values):
                 yield csr_array(tuple(parts), shape=(len(parts[2]) - 1, n_columns))
 
 
@@ -103,7 +103,7 @@ def sample_rows(matrix, layout: str, n_rows: int, n_columns: int, number: int = 
         return np.array([matrix[int(row)] for row in rows], dtype=float).reshape(len(rows), n_columns)
     sample = np.zeros((len(rows), n_columns))
     if layout == "csc":  # read once, in pieces
-        for first, data, indices, indptr in _compressed(matrix, n_columns, n_rows, PASS_VALUES):
+        for first, data, indices, indptr in _read_compressed(matrix, n_columns, n_rows, PASS_VALUES):
             inside = np.flatnonzero(np.isin(indices, rows))
             columns = first + np.searchsorted(indptr, inside, side="right") - 1
             np.add.at(sample, (np.searchsorted(rows, indices[inside]), columns), data[inside])
@@ -115,51 +115,51 @@ def sample_rows(matrix, layout: str, n_rows: int, n_columns: int, number: int = 
     return sample
 
 
-def _dense(matrix, block_values: int) -> Iterator[csr_array]:
+def _read_dense(matrix, block_values: int) -> Iterator[csr_array]:
     tall = matrix.chunks[0] if matrix.chunks else 1  # whole chunks, so that none is decompressed twice
     step = max(block_values // matrix.shape[1] // tall, 1) * tall
     for start in range(0, matrix.shape[0], step):
         yield csr_array(matrix[start : start + step])
 
 
-def _dense_by_gene(matrix, block_values: int) -> Iterator[csr_array]:
+def _read_dense_by_gene(matrix, block_values: int) -> Iterator[csr_array]:
     wide = matrix.chunks[1] if matrix.chunks else 1
     step = max(block_values // matrix.shape[0] // wide, 1) * wide
     for start in range(0, matrix.shape[1], step):
         yield csr_array(matrix[:, start : start + step].T)
 
 
-def _compressed(matrix, lines: int, width: int, block_values: int) -> Iterator[tuple]:
+def _read_compressed(matrix, lines: int, width: int, block_values: int) -> Iterator[tuple]:
     """(first line, data, indices, indptr) of consecutive lines of a CSR or CSC matrix, checked."""
     indptr = matrix["indptr"][:].astype(np.int64)
     sound = len(indptr) == lines + 1 and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
     if not (sound and indptr[-1] == matrix["data"].shape[0] == matrix["indices"].shape[0]):
         raise CorruptedInput(
-            f"{_file_of(matrix)}: index pointers of {matrix.name} are damaged; get the file again"
+            f"{_name_file(matrix)}: index pointers of {matrix.name} are damaged; get the file again"
         )
-    for start, stop in cuts(np.diff(indptr), block_values):
+    for start, stop in cut_lines(np.diff(indptr), block_values):
         inside = slice(int(indptr[start]), int(indptr[stop]))
         indices = matrix["indices"][inside]
         if len(indices) and not 0 <= indices.min() <= indices.max() < width:
             raise CorruptedInput(
-                f"{_file_of(matrix)}: indices of {matrix.name} are damaged; get the file again"
+                f"{_name_file(matrix)}: indices of {matrix.name} are damaged; get the file again"
             )
         yield start, matrix["data"][inside], indices, indptr[start : stop + 1] - indptr[start]
 
 
-def _file_of(matrix) -> str:
+def _name_file(matrix) -> str:
     """The file, or the folder, that a matrix is in."""
     return matrix.file.filename if isinstance(matrix, h5py.Group) else str(matrix.store_path)
 
 
-def _triplets(pieces: Callable, block_values: int) -> Iterator[Triplets]:
+def _read_triplets(pieces: Callable, block_values: int) -> Iterator[Triplets]:
     """Row, column and value of consecutive columns of a CSC matrix."""
     for first, data, indices, indptr in pieces(block_values):
         columns = np.arange(first, first + len(indptr) - 1, dtype=np.int32)
         yield indices, np.repeat(columns, np.diff(indptr)), data
 
 
-def in_row_order(triplets: Callable, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
+def order_rows(triplets: Callable, n_rows: int, n_columns: int, block_values: int) -> Iterator[csr_array]:
     """Blocks of rows from triplets in any order, in bounded memory.
 
     triplets: called with a block size, starts a pass over the input. The first pass counts. Then follows one
@@ -172,7 +172,7 @@ def in_row_order(triplets: Callable, n_rows: int, n_columns: int, block_values: 
             ascending = ascending and rows[0] >= last and bool((np.diff(rows) >= 0).all())
             last = rows[-1]
     stream, held = triplets(block_values), None
-    for start, stop in cuts(lengths, block_values if ascending else PASS_BLOCKS * block_values):
+    for start, stop in cut_lines(lengths, block_values if ascending else PASS_BLOCKS * block_values):
         if not ascending:
             stream, held = triplets(block_values), None
         indptr = np.concatenate([[0], np.cumsum(lengths[start:stop])])
@@ -192,24 +192,24 @@ def in_row_order(triplets: Callable, n_rows: int, n_columns: int, block_values: 
             missing -= len(row)
             held = None if missing else held  # its last rows may belong to the next block
         block = csr_array((data, indices, indptr), shape=(stop - start, n_columns))
-        for first, end in cuts(lengths[start:stop], block_values):
+        for first, end in cut_lines(lengths[start:stop], block_values):
             yield block[first:end]
         del block, data, indices  # before the next ones are made
 
 
-def matrix_market_shape(path: Path) -> tuple[int, int]:
+def read_matrix_market_shape(path: Path) -> tuple[int, int]:
     """(genes, cells) of a MatrixMarket text; InputError when it is none or holds no numbers."""
-    with _text(path) as lines:
-        return _header(path, lines)[:2]
+    with _open_text(path) as lines:
+        return _read_header(path, lines)[:2]
 
 
-def matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
+def read_matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
     """Cell, gene and value of consecutive lines, counted from 0. CorruptedInput when the text is damaged."""
-    with _text(path) as lines:
-        n_genes, n_cells, expected = _header(path, lines)
+    with _open_text(path) as lines:
+        n_genes, n_cells, expected = _read_header(path, lines)
         read = 0
         try:
-            for chunk in _chunks(lines, block_values) if expected else ():
+            for chunk in _read_chunks(lines, block_values) if expected else ():
                 genes, cells = chunk["gene"].to_numpy() - 1, chunk["cell"].to_numpy() - 1
                 if min(genes.min(), cells.min()) < 0 or genes.max() >= n_genes or cells.max() >= n_cells:
                     raise ValueError(f"a line beyond {n_genes} genes x {n_cells} cells")
@@ -221,16 +221,16 @@ def matrix_market(path: Path, block_values: int) -> Iterator[Triplets]:
             raise CorruptedInput(f"{path}: damaged or cut off ({error}); get the file again") from error
 
 
-def _chunks(lines, block_values):
+def _read_chunks(lines, block_values):
     types = {"gene": np.int32, "cell": np.int32, "value": np.float64}
     return pd.read_csv(lines, sep=r"\s+", header=None, names=list(types), dtype=types, chunksize=block_values)
 
 
-def _text(path: Path):
+def _open_text(path: Path):
     return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
 
 
-def _header(path: Path, lines) -> tuple[int, int, int]:
+def _read_header(path: Path, lines) -> tuple[int, int, int]:
     """Genes, cells and number of values, leaving `lines` at the first value."""
     kind = next(lines, "").lower().split()
     if kind[:3] != ["%%matrixmarket", "matrix", "coordinate"] or kind[3] not in ("integer", "real"):

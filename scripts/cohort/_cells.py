@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cohort._source import Note, Source, names_of
+from cohort._source import Note, Source, join_names
 from cohort._tables import Known
-from cohort._values import labels, text
+from cohort._values import clean_labels, format_label
 from cohort._who import find_copies, qualify_donors
 from job import InputError
 
@@ -36,12 +36,16 @@ def describe_cells(sources: list[Source], roles: dict[str, str | None], known: K
     file = pd.Series(np.repeat(np.array([source.name for source in sources], dtype=object), sizes))
     obs, notes = known.join(obs, file, roles)
     barcodes, obs = obs.index.to_numpy(dtype=object), obs.reset_index(drop=True)
-    values = pd.DataFrame({column: labels(obs[column], known.missing) for column in obs}, index=obs.index)
-    raw = {column: labels(obs[column], None) for column in known.excluded}
+    values = pd.DataFrame(
+        {column: clean_labels(obs[column], known.missing) for column in obs}, index=obs.index
+    )
+    raw = {column: clean_labels(obs[column], None) for column in known.excluded}
     one_each = {"sample": file, "donor": file, "cell_type": "all cells", "pool": None}
     cells = pd.DataFrame(
         {
-            role: labels(pd.Series(one_each[role], index=obs.index)) if column is None else values[column]
+            role: clean_labels(pd.Series(one_each[role], index=obs.index))
+            if column is None
+            else values[column]
             for role, column in roles.items()
         }
     )
@@ -50,8 +54,8 @@ def describe_cells(sources: list[Source], roles: dict[str, str | None], known: K
     if qualified:
         cells = cells.astype(object)
         cells.loc[~copies, ["sample", "donor"]] = people[["sample", "donor"]].astype(object)
-        cells = cells.apply(labels)
-        shown = names_of(qualified[:5])
+        cells = cells.apply(clean_labels)
+        shown = join_names(qualified[:5])
         what = f"{len(qualified)} donor ids name different people in two datasets ({shown}), told apart by it"
         notes.append(Note("donors_of_two_datasets", what, len(qualified), "load.donor"))
     listed = np.repeat([source.listed for source in sources], sizes)
@@ -89,7 +93,7 @@ def find_unusable(cells: Cells, exclude: list[dict]) -> pd.Series:
     """The first reason why a cell cannot be used, "" for none. InputError for a value that no cell has."""
     masks = {}
     for rule in exclude:
-        column, unwanted = cells.raw[rule["column"]], [text(value) for value in rule["values"]]
+        column, unwanted = cells.raw[rule["column"]], [format_label(value) for value in rule["values"]]
         for value in unwanted:
             if value not in column.cat.categories:
                 has = ", ".join(column.cat.categories[:30])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cohort._blocks import is_array
-from cohort._source import names_of
+from cohort._source import join_names
 from job import InputError
 
 STRETCHES, VALUES = (
@@ -41,10 +41,10 @@ def choose_counts(
     """
     if counts not in ("auto", *places):
         raise InputError(
-            f"load.counts: {path} has no {counts} (it has: {names_of(places)}); set load.counts to one"
+            f"load.counts: {path} has no {counts} (it has: {join_names(places)}); set load.counts to one"
         )
-    looked = {name: _sampled(matrix) for name, matrix in places.items()}
-    problems = {name: problem_of(values) for name, values in looked.items()}
+    looked = {name: _sample(matrix) for name, matrix in places.items()}
+    problems = {name: find_problem(values) for name, values in looked.items()}
     whole = [name for name, problem in problems.items() if not problem]
     if rounded and (not whole or counts not in ("auto", *whole)):
         whole += [name for name, values in looked.items() if is_corrected(values)]
@@ -63,8 +63,8 @@ def choose_counts(
         return whole[0], []
     rows = {name: sample[name]() for name in whole}
     for name in whole:
-        if all(contains(genes[name], rows[name], genes[other], rows[other]) for other in whole):
-            relations = [_relation(other, name, genes, rows) for other in whole if other != name]
+        if all(is_contained(genes[name], rows[name], genes[other], rows[other]) for other in whole):
+            relations = [_compare(other, name, genes, rows) for other in whole if other != name]
             return name, [relation for relation in relations if relation]
     shown = "; ".join(
         f"{name}: {len(genes[name]):,} genes, {rows[name].sum(axis=1).mean():,.0f} counts a cell"
@@ -76,7 +76,7 @@ def choose_counts(
     )
 
 
-def contains(genes: pd.Index, rows: np.ndarray, other_genes: pd.Index, other_rows: np.ndarray) -> bool:
+def is_contained(genes: pd.Index, rows: np.ndarray, other_genes: pd.Index, other_rows: np.ndarray) -> bool:
     """Whether a place has the genes of another one and is in no sampled cell smaller."""
     if genes.equals(other_genes):
         return bool((rows >= other_rows).all())
@@ -86,7 +86,7 @@ def contains(genes: pd.Index, rows: np.ndarray, other_genes: pd.Index, other_row
     return bool((columns >= 0).all() and (rows[:, columns] >= other_rows).all())
 
 
-def _relation(other: str, name: str, genes: dict[str, pd.Index], rows: dict[str, np.ndarray]) -> str:
+def _compare(other: str, name: str, genes: dict[str, pd.Index], rows: dict[str, np.ndarray]) -> str:
     """What another place holds, seen from the one that contains it; empty when it is the same."""
     share = rows[other].sum() / rows[name].sum()
     if len(genes[other]) < len(genes[name]):
@@ -94,7 +94,7 @@ def _relation(other: str, name: str, genes: dict[str, pd.Index], rows: dict[str,
     return "" if share == 1 else f"{other} has {share:.0%} of its counts"
 
 
-def _sampled(matrix) -> np.ndarray:
+def _sample(matrix) -> np.ndarray:
     """Stretches spread evenly over the stored values of a sparse matrix, or rows of a dense one."""
     values = matrix if is_array(matrix) else matrix["data"]
     length = VALUES if len(values.shape) == 1 else 1
@@ -102,7 +102,7 @@ def _sampled(matrix) -> np.ndarray:
     return np.concatenate([values[start : start + length].ravel() for start in starts])
 
 
-def problem_of(values: np.ndarray) -> str:
+def find_problem(values: np.ndarray) -> str:
     """Why values cannot be counts; empty when they may be."""
     odd = values[~((values >= 0) & (values == np.rint(values)) & np.isfinite(values))]
     if len(odd):

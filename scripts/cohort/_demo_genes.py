@@ -54,7 +54,7 @@ PLAIN = {
 NULL_SETS, NULL_SIZES = 20, (15, 60)
 
 
-def gene_table(rng: np.random.Generator, *, genes: int, age_genes: int, pathway_genes: int) -> pd.DataFrame:
+def draw_genes(rng: np.random.Generator, *, genes: int, age_genes: int, pathway_genes: int) -> pd.DataFrame:
     """Gene id, symbol, role, program and direction of each gene, in random order.
 
     program is the cell type of a marker, receptor or age gene ("" in all types) or the name of a pathway;
@@ -67,15 +67,18 @@ def gene_table(rng: np.random.Generator, *, genes: int, age_genes: int, pathway_
     for cell_type, symbols in RECEPTORS.items():
         rows += [(symbol, "receptor", cell_type, 0) for symbol in symbols.split()]
     shared = age_genes // 3
-    age = {"": _named(AGE, shared, "AGE")}
+    age = {"": _fill_names(AGE, shared, "AGE")}
     for number, (cell_type, (_, symbols)) in enumerate(TYPES.items(), start=1):
-        rows += [(symbol, "marker", cell_type, 0) for symbol in _named(symbols, MARKERS, f"MARK{number}")]
-        age[cell_type] = _named("", age_genes - shared, f"AGE{number}")
+        rows += [
+            (symbol, "marker", cell_type, 0) for symbol in _fill_names(symbols, MARKERS, f"MARK{number}")
+        ]
+        age[cell_type] = _fill_names("", age_genes - shared, f"AGE{number}")
     for program, symbols in age.items():
         rows += [(symbol, "age", program, (-1) ** place) for place, symbol in enumerate(symbols)]
     for number, (pathway, (sign, symbols)) in enumerate(PATHWAYS.items(), start=1):
         rows += [
-            (symbol, "pathway", pathway, sign) for symbol in _named(symbols, pathway_genes, f"PATH{number}")
+            (symbol, "pathway", pathway, sign)
+            for symbol in _fill_names(symbols, pathway_genes, f"PATH{number}")
         ]
     need = len(rows) + 2 * NULL_SIZES[1]
     if genes < need:
@@ -83,20 +86,20 @@ def gene_table(rng: np.random.Generator, *, genes: int, age_genes: int, pathway_
             f"demo cohort: {genes} genes, {need} needed for what is planted; raise simulate.genes, or lower "
             "simulate.age_genes or simulate.pathway_genes"
         )
-    rows += [(symbol, "background", "", 0) for symbol in _named("", genes - len(rows), "GENE")]
+    rows += [(symbol, "background", "", 0) for symbol in _fill_names("", genes - len(rows), "GENE")]
     table = pd.DataFrame(rows, columns=["symbol", "role", "program", "direction"])
     table = table.iloc[rng.permutation(genes)].reset_index(drop=True)
     table.insert(0, "gene_id", [f"ENSG99{number:09d}" for number in range(1, genes + 1)])
     return table
 
 
-def _named(symbols: str, count: int, filler: str) -> list[str]:
+def _fill_names(symbols: str, count: int, filler: str) -> list[str]:
     """The first count of symbols, filled up with numbered ones."""
     named = symbols.split()[:count]
     return named + [f"{filler}-{number:04d}" for number in range(1, count - len(named) + 1)]
 
 
-def gene_sets(rng: np.random.Generator, genes: pd.DataFrame) -> dict[str, list[str]]:
+def draw_gene_sets(rng: np.random.Generator, genes: pd.DataFrame) -> dict[str, list[str]]:
     """Sets of symbols: the planted pathways, one half of each among unchanged genes, and random null sets."""
     null = genes.loc[genes["role"].isin(["background", "duplicated"]), "symbol"].unique()
     sets = {}

@@ -56,11 +56,11 @@ def list_entries(path: Path, key: str = "cohort.path") -> list[Entry]:
     key: the setting that names the path. Raises InputError, one line, for what cannot be read.
     """
     if path.suffix != ".tsv":
-        return _entries_of(path, path.name if path.is_dir() else path.stem, None, key)
+        return _list_path(path, path.name if path.is_dir() else path.stem, None, key)
     entries = []
     for row in read_sheet(path):
         place = path.parent / row["path"]
-        entries += _entries_of(
+        entries += _list_path(
             place, re.sub(r"\.(h5ad|h5mu|h5|loom|zarr)$", "", row["path"]), row, f"{path}: path"
         )
     return entries
@@ -72,14 +72,14 @@ def list_files(path: Path) -> list[Path]:
     return [path, *listed] if path.suffix == ".tsv" else listed
 
 
-def entries_of_files(files: list[str]) -> list[Entry]:
+def match_files(files: list[str]) -> list[Entry]:
     """The entries of a cohort again, from the list of its files."""
     first = Path(files[0])
     in_folder = TENX.fullmatch(first.name) and first.suffix != ".h5"
     if not in_folder:
         return list_entries(first)
     folder = first.parent.resolve()
-    return _entries_of(first.parent, folder.name, None, "cohort.path")
+    return _list_path(first.parent, folder.name, None, "cohort.path")
 
 
 def read_sheet(sheet: Path) -> list[dict[str, str]]:
@@ -116,15 +116,15 @@ def read_sheet(sheet: Path) -> list[dict[str, str]]:
     return table
 
 
-def _entries_of(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
+def _list_path(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
     """The entries of one path that is not a sheet."""
     if path.is_dir() and path.suffix != ".zarr":
-        return _folder(path, name, row, key)
+        return _list_folder(path, name, row, key)
     if not path.exists():
         raise InputError(f"{key}: {path} does not exist; correct it")
     tenx = TENX.fullmatch(path.name)
     if tenx:
-        found = _matrices(path.parent).get(tenx[1], {})
+        found = _find_matrices(path.parent).get(tenx[1], {})
         _check_complete(path.parent, tenx[1], found, key)
         return [Entry(tenx[1].strip("_.- ") or name, path.parent, found, row)]
     lower = path.name.lower()
@@ -139,13 +139,13 @@ def _entries_of(path: Path, name: str, row: dict | None, key: str) -> list[Entry
     return [Entry(name, path, None, row)]
 
 
-def _folder(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
+def _list_folder(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
     """The matrices of a folder: one, one per prefix, or the filtered one of Cell Ranger's `outs`."""
-    matrices = _matrices(path)
+    matrices = _find_matrices(path)
     if not matrices:
         for inside in FILTERED:
             if (path / inside).exists():
-                return _entries_of(path / inside, name, row, key)
+                return _list_path(path / inside, name, row, key)
         if list(path.glob("*cells_x_genes*.mtx*")):
             raise InputError(
                 f"{key}: {path} is kallisto's folder, cells by genes and unfiltered; let kb count write "
@@ -165,7 +165,7 @@ def _folder(path: Path, name: str, row: dict | None, key: str) -> list[Entry]:
     ]
 
 
-def _matrices(folder: Path) -> dict[str, dict[str, Path]]:
+def _find_matrices(folder: Path) -> dict[str, dict[str, Path]]:
     """Prefix -> matrix, barcodes and features of the 10x matrices in a folder; plain text before gzip."""
     found = {}
     for file in sorted(folder.iterdir(), reverse=True):

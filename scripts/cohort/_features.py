@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohort._source import names_of
+from cohort._source import join_names
 from job import InputError
 
 GENES = {"feature_types": "Gene Expression", "feature_type": "Gene Expression", "feature_biotype": "gene"}
@@ -43,11 +43,11 @@ def choose_genes(
             for kind, number in pd.Series(kinds[column][other].astype(str)).value_counts().items():
                 left_out[kind or "without a kind"] = int(number)
             keep &= ~other
-    written = _genomes(symbols) if genomes is None else genomes
+    written = _find_genomes(symbols) if genomes is None else genomes
     if written is not None:
         found = sorted(set(written[keep]) - {""})
         if len(found) > 1 and genome not in found:
-            counts = names_of(f"{name} {int((written[keep] == name).sum()):,}" for name in found)
+            counts = join_names(f"{name} {int((written[keep] == name).sum()):,}" for name in found)
             raise InputError(
                 f"load.genome: {path} has genes of {len(found)} genomes ({counts}); "
                 "set load.genome to one of them"
@@ -58,7 +58,7 @@ def choose_genes(
                     left_out[f"gene of {name}"] = int((keep & (written == name)).sum())
             keep &= written == genome
     chosen = symbols[keep]
-    if _genomes(chosen) is not None:
+    if _find_genomes(chosen) is not None:
         chosen = pd.Series(
             [GENOME.sub("", str(symbol), count=1) for symbol in chosen],
             index=[GENOME.sub("", str(gene), count=1) for gene in chosen.index],
@@ -67,7 +67,7 @@ def choose_genes(
     return chosen, np.flatnonzero(keep), left_out
 
 
-def _genomes(symbols: pd.Series) -> np.ndarray | None:
+def _find_genomes(symbols: pd.Series) -> np.ndarray | None:
     """The genome in front of each id, or symbol; None unless most features have one."""
     for names in (symbols.index, symbols):
         found = [GENOME.match(str(name)) for name in names]

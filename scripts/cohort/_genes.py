@@ -20,7 +20,7 @@ def find_shared_genes(sources: list[Source]) -> tuple[list[Source], pd.DataFrame
     The order is the first file's. Versions of Ensembl ids are taken off where files then share more genes.
     Raises InputError for a repeated id, and when no gene is shared.
     """
-    sources = without_versions(sources)
+    sources = remove_versions(sources)
     for source in sources:
         twice = source.symbols.index[source.symbols.index.duplicated()]
         if len(twice):
@@ -42,7 +42,7 @@ def find_shared_genes(sources: list[Source]) -> tuple[list[Source], pd.DataFrame
     return sources, genes
 
 
-def without_versions(sources: list[Source]) -> list[Source]:
+def remove_versions(sources: list[Source]) -> list[Source]:
     """The sources, Ensembl ids without versions where they then share more genes and no id repeats."""
     ids = [source.symbols.index for source in sources]
     short = [pd.Index([VERSION.sub(r"\1", str(gene)) for gene in index]) for index in ids]

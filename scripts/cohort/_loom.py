@@ -8,11 +8,11 @@ from functools import partial
 import h5py
 import pandas as pd
 
-from cohort._blocks import hdf5, matrix_blocks
-from cohort._choice import problem_of
+from cohort._blocks import open_hdf5, read_matrix
+from cohort._choice import find_problem
 from cohort._entries import Entry
 from cohort._features import GENES, choose_genes
-from cohort._source import Source, Wanted, cell_columns, names_of
+from cohort._source import Source, Wanted, join_names, select_columns
 from job import InputError
 
 CELLS = ("CellID", "obs_names", "cell_names", "barcode")  # column attributes that name cells
@@ -26,44 +26,51 @@ def open_loom(file: h5py.File, entry: Entry, wanted: Wanted) -> Source:
     InputError when cells or genes have no names, or values are not counts.
     """
     cells, genes = file["col_attrs"], file["row_attrs"]
-    name = _first(cells, CELLS, entry, "column", "cells")
+    name = _choose_name(cells, CELLS, entry, "column", "cells")
     columns = [column for column in cells if column != name and cells[column].ndim == 1]
-    obs = cell_columns(
-        entry.path, _text(cells[name]), columns, lambda column: _text(cells[column]), entry.row, wanted
+    obs = select_columns(
+        entry.path,
+        _read_text(cells[name]),
+        columns,
+        lambda column: _read_text(cells[column]),
+        entry.row,
+        wanted,
     )
-    ids = _text(genes[_first(genes, IDS, entry, "row", "genes")])
+    ids = _read_text(genes[_choose_name(genes, IDS, entry, "row", "genes")])
     named = (
         wanted.symbols
         if wanted.symbols and wanted.symbols in genes
-        else _first(genes, SYMBOLS, entry, "row", "genes")
+        else _choose_name(genes, SYMBOLS, entry, "row", "genes")
     )
-    symbols = pd.Series(_text(genes[named]), index=pd.Index(ids), dtype=object)
-    kinds = {kind: _text(genes[kind]) for kind in GENES if kind in genes}
+    symbols = pd.Series(_read_text(genes[named]), index=pd.Index(ids), dtype=object)
+    kinds = {kind: _read_text(genes[kind]) for kind in GENES if kind in genes}
     chosen, at, left_out = choose_genes(entry.path, symbols, kinds, wanted.genome)
     matrix = file["matrix"]
-    if problem := problem_of(matrix[:, : max(1, 65_536 // max(len(ids), 1))].ravel()):
+    if problem := find_problem(matrix[:, : max(1, 65_536 // max(len(ids), 1))].ravel()):
         raise InputError(
             f"{entry.path}: matrix holds no raw counts ({problem}); give a file with whole numbers"
         )
     also = [f"layers/{layer}" for layer in file.get("layers", ())]
-    blocks = partial(matrix_blocks, partial(hdf5, entry.path), "matrix", "dense_by_gene", len(obs), len(ids))
+    blocks = partial(
+        read_matrix, partial(open_hdf5, entry.path), "matrix", "dense_by_gene", len(obs), len(ids)
+    )
     return Source(
         entry.name, entry.row is not None, obs, chosen, at, "matrix", blocks, also=also, left_out=left_out
     )
 
 
-def _first(group, names, entry: Entry, kind: str, what: str) -> str:
+def _choose_name(group, names, entry: Entry, kind: str, what: str) -> str:
     """The first of the names that the attributes have."""
     found = next((name for name in names if name in group), None)
     if found is None:
         raise InputError(
-            f"{entry.path}: no {kind} attribute names its {what} (it has: {names_of(group) or 'none'}); "
-            f"add one of {names_of(names)}"
+            f"{entry.path}: no {kind} attribute names its {what} (it has: {join_names(group) or 'none'}); "
+            f"add one of {join_names(names)}"
         )
     return found
 
 
-def _text(dataset):
+def _read_text(dataset):
     return (
         dataset.asstr()[:]
         if h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind == "S"

@@ -13,7 +13,7 @@ import pandas as pd
 from cohort._anndata import open_anndata, read_labels
 from cohort._entries import Entry
 from cohort._features import GENES
-from cohort._source import Source, Wanted, names_of
+from cohort._source import Source, Wanted, join_names
 from job import CorruptedInput, InputError
 
 RNA = "rna"  # the name that muon gives the modality of genes
@@ -35,8 +35,8 @@ def choose_modality(file: h5py.File, entry: Entry, modality: str | None) -> str:
     names = [name for name in file["mod"] if "var" in file["mod"][name]]
     if modality is not None and modality not in names:
         raise InputError(
-            f"load.modality: {entry.path} has no modality {modality!r} (it has: {names_of(names) or 'none'})"
-            "; set load.modality to one"
+            f"load.modality: {entry.path} has no modality {modality!r} (it has: {join_names(names) or 'none'}"
+            "); set load.modality to one"
         )
     if modality is not None:
         return modality
@@ -62,7 +62,7 @@ def count_kinds(var: h5py.Group) -> dict[str, int]:
 
 def describe_kinds(kinds: dict[str, int]) -> str:
     """Kinds of features with their numbers."""
-    return names_of(f"{number:,} {kind}" for kind, number in kinds.items()) or "kind of features not named"
+    return join_names(f"{number:,} {kind}" for kind, number in kinds.items()) or "kind of features not named"
 
 
 def read_cells(file: h5py.File, modality: str, entry: Entry) -> tuple[pd.Index, list[str], Callable]:

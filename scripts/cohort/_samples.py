@@ -10,11 +10,11 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cohort._values import numbers
+from cohort._values import parse_numbers
 from job import InputError
 
 
-def one_per_sample(samples: pd.Series, values: pd.Series, what: str, remedy: str) -> pd.Series:
+def find_values(samples: pd.Series, values: pd.Series, what: str, remedy: str) -> pd.Series:
     """The value of each sample (the index) that has one. InputError when a sample has two."""
     pairs = pd.DataFrame({"sample": samples.astype(object), "value": values}).drop_duplicates().dropna()
     twice = pairs[pairs["sample"].duplicated(keep=False)].sort_values(["sample", "value"])
@@ -31,7 +31,7 @@ def describe_samples(cells: pd.DataFrame, values: pd.DataFrame, covariates: list
     when a sample has two donors or two values of a covariate, and when no sample has a value.
     """
     remedy = "set load.sample to a column in which each value belongs to one donor"
-    donor = one_per_sample(cells["sample"], cells["donor"], "its donor", remedy)
+    donor = find_values(cells["sample"], cells["donor"], "its donor", remedy)
     samples = pd.DataFrame({"donor": donor.astype(object)})
     pools = cells.groupby(["sample", "pool"], observed=True).size().reset_index(name="cells")
     pools = pools.sort_values(["cells", "pool"], ascending=[False, True]).astype({"sample": object})
@@ -41,10 +41,12 @@ def describe_samples(cells: pd.DataFrame, values: pd.DataFrame, covariates: list
     for covariate in covariates:
         name, kind, column = covariate["name"], covariate["type"], values[covariate["column"]]
         parsed = (
-            column.astype(object) if kind == "categorical" else numbers(column, kind, covariate.get("unit"))
+            column.astype(object)
+            if kind == "categorical"
+            else parse_numbers(column, kind, covariate.get("unit"))
         )
         remedy = f"let load.sample tell these cells apart, or drop {name} from load.covariates"
-        samples[name] = one_per_sample(cells["sample"], parsed, name, remedy)
+        samples[name] = find_values(cells["sample"], parsed, name, remedy)
         if samples[name].isna().all():
             like = ", ".join(map(repr, column.unique()[:5]))
             raise InputError(f"load.covariates: {name} has no {kind} value (it is: {like}); correct its type")

@@ -18,7 +18,7 @@ COMPRESSION = "lzf"
 CACHE = 2**22  # bytes: room for the chunk that is being filled
 
 
-def whole_numbers(block: csr_array, place: str, cells: np.ndarray, *, rounded: bool = False) -> csr_array:
+def check_counts(block: csr_array, place: str, cells: np.ndarray, *, rounded: bool = False) -> csr_array:
     """The block as int32 without stored zeros, columns ascending. InputError for a value that is not a count.
 
     cells: names of the block's rows, for the message. rounded: a value with a fraction is rounded, half to
@@ -70,14 +70,14 @@ def write_shards(
     gene_counts, gene_cells = np.zeros((2, len(genes)), dtype=np.int64)
     var = genes[["symbol"]].astype(object).set_axis(pd.Index(genes["gene_id"], dtype=object))
     # After a failed write HDF5 may crash as it closes a file: they stay open then, and the job removes them.
-    appenders = [create_shard(path, _only(obs, shard == number), var) for number, path in enumerate(paths)]
+    appenders = [create_shard(path, _select(obs, shard == number), var) for number, path in enumerate(paths)]
     first, progress = 0, Progress(len(obs), "cells")
     for source in sources:
         columns = source.columns[source.symbols.index.get_indexer(genes["gene_id"])]
         for block in source.blocks(block_values):
             here = slice(first, first + block.shape[0])
             fractions += int((block.data != np.rint(block.data)).sum()) if rounded else 0
-            rows = whole_numbers(block, f"{source.name}: {source.place}", obs.index[here], rounded=rounded)
+            rows = check_counts(block, f"{source.name}: {source.place}", obs.index[here], rounded=rounded)
             total += int(rows.data.sum(dtype=np.int64))
             if not np.array_equal(columns, np.arange(rows.shape[1])):
                 rows = rows[:, columns].sorted_indices()
@@ -103,7 +103,7 @@ def write_shards(
     }
 
 
-def _only(obs: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:
+def _select(obs: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:
     """The chosen cells with the categories that they have; text as objects, which every h5ad reader knows."""
     part = obs[chosen]
     used = {name: part[name].cat.remove_unused_categories() for name in part.select_dtypes("category")}

@@ -49,7 +49,7 @@ class Note(NamedTuple):
     setting: str = ""
 
 
-def cell_columns(
+def select_columns(
     path: Path,
     barcodes: Iterable[str],
     available: Iterable[str],
@@ -70,7 +70,7 @@ def cell_columns(
         elif column in available:
             columns[column] = read(column)
         elif column not in wanted.elsewhere:
-            has = names_of({**dict.fromkeys(available), **dict.fromkeys(row)}) or "none"
+            has = join_names({**dict.fromkeys(available), **dict.fromkeys(row)}) or "none"
             raise InputError(
                 f"{setting}: {path} has no column {column!r} for its cells (it has: {has}); set {setting}"
             )
@@ -80,6 +80,6 @@ def cell_columns(
     return pd.DataFrame(columns, index=pd.Index(barcodes, dtype=object).astype(str))
 
 
-def names_of(names: Iterable) -> str:
+def join_names(names: Iterable) -> str:
     """Names for a message."""
     return ", ".join(map(str, names))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohort._source import Note, names_of
-from cohort._values import text
+from cohort._source import Note, join_names
+from cohort._values import format_label
 from files import read_tsv
 from job import InputError
 
@@ -40,7 +40,7 @@ def read_cell_table(path: str | None) -> Table | None:
     """The table of cells. InputError when no column names them."""
     if not path:
         return None
-    return _read(path, "load.cell_table", CELL)
+    return _read_table(path, "load.cell_table", CELL)
 
 
 def read_sample_table(path: str | None, sample: str | None, donor: str | None) -> Table | None:
@@ -51,10 +51,10 @@ def read_sample_table(path: str | None, sample: str | None, donor: str | None) -
     if not path:
         return None
     keys = [column for column in (sample, donor, "sample", "donor") if column]
-    return _read(path, "load.sample_table", tuple(dict.fromkeys(keys)))
+    return _read_table(path, "load.sample_table", tuple(dict.fromkeys(keys)))
 
 
-def _read(path: str, setting: str, keys: tuple[str, ...]) -> Table:
+def _read_table(path: str, setting: str, keys: tuple[str, ...]) -> Table:
     try:
         rows = read_tsv(path)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -65,7 +65,7 @@ def _read(path: str, setting: str, keys: tuple[str, ...]) -> Table:
     key = next((column for column in keys if column in rows), None)
     if key is None:
         raise InputError(
-            f"{setting}: {path} has no column that names its rows (it has: {names_of(rows)}); "
+            f"{setting}: {path} has no column that names its rows (it has: {join_names(rows)}); "
             f"name one {keys[0]!r}"
         )
     by = [key, FILE] if FILE in rows and setting == "load.cell_table" else [key]
@@ -89,7 +89,7 @@ def add_cell_columns(obs: pd.DataFrame, file: pd.Series, table: Table) -> tuple[
             f"{table.path} that names the file of each, such as {file.iloc[0]!r}"
         )
     places = rows.index.get_indexer(cells)
-    return *_joined(obs, rows, places, table), _unmatched(rows, places)
+    return *_join_rows(obs, rows, places, table), _find_unmatched(rows, places)
 
 
 def add_sample_columns(
@@ -101,12 +101,12 @@ def add_sample_columns(
     """
     rows = table.rows.set_index(table.key)
     places = rows.index.get_indexer(pd.Index(names.astype(object)))
-    return *_joined(obs, rows, places, table), _unmatched(rows, places)
+    return *_join_rows(obs, rows, places, table), _find_unmatched(rows, places)
 
 
-def _joined(obs: pd.DataFrame, rows: pd.DataFrame, places, table: Table) -> tuple[pd.DataFrame, int]:
+def _join_rows(obs: pd.DataFrame, rows: pd.DataFrame, places, table: Table) -> tuple[pd.DataFrame, int]:
     if (places < 0).all():
-        has = names_of(map(repr, rows.index[:SHOWN]))
+        has = join_names(map(repr, rows.index[:SHOWN]))
         raise InputError(
             f"{table.setting}: no row of {table.path} matches a cell of the cohort (its rows: {has}); "
             f"correct column {table.key!r}"
@@ -118,7 +118,7 @@ def _joined(obs: pd.DataFrame, rows: pd.DataFrame, places, table: Table) -> tupl
     return joined, int((places < 0).sum())
 
 
-def _unmatched(rows: pd.DataFrame, places) -> list[str]:
+def _find_unmatched(rows: pd.DataFrame, places) -> list[str]:
     missing = rows.index.delete(places[places >= 0])
     return [str(name) for name in missing]
 
@@ -146,22 +146,22 @@ class Known:
         notes = []
         if self.cells:
             obs, lacking, unmatched = add_cell_columns(obs, file, self.cells)
-            notes += _notes(self.cells, lacking, unmatched)
+            notes += _note_unmatched(self.cells, lacking, unmatched)
         if self.samples:
             role = "donor" if self.samples.key in (roles["donor"], "donor") else "sample"
             column = roles[role]
             names = pd.Series(obs[column].to_numpy(dtype=object) if column else file.to_numpy(dtype=object))
-            names = names.map(lambda name: None if pd.isna(name) else text(name))
+            names = names.map(lambda name: None if pd.isna(name) else format_label(name))
             obs, lacking, unmatched = add_sample_columns(obs, names, self.samples)
-            notes += _notes(self.samples, lacking, unmatched)
+            notes += _note_unmatched(self.samples, lacking, unmatched)
         return obs, notes
 
 
-def _notes(table: Table, lacking: int, unmatched: list[str]) -> list[Note]:
+def _note_unmatched(table: Table, lacking: int, unmatched: list[str]) -> list[Note]:
     """Warnings of rows that match nothing, on either side."""
     notes = []
     if unmatched:
-        shown = names_of(unmatched[:SHOWN])
+        shown = join_names(unmatched[:SHOWN])
         what = f"{len(unmatched)} of {len(table.rows)} rows of {table.path.name} match no cell: {shown}"
         notes.append(Note("table_rows_unmatched", what, len(unmatched), table.setting))
     if lacking:

@@ -29,13 +29,13 @@ UNITS = {
 }
 
 
-def text(value) -> str:
+def format_label(value) -> str:
     """A label as text without blanks around it; a whole number without the ".0" that missing values bring."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value).strip()
 
 
-def labels(values: pd.Series, missing: tuple[str, ...] | None = ()) -> pd.Series:
+def clean_labels(values: pd.Series, missing: tuple[str, ...] | None = ()) -> pd.Series:
     """Values of any type as categorical text in sorted categories, missing where the label means that.
 
     missing: words of the config, besides those that always mean it; None: only what holds no text is missing.
@@ -44,31 +44,31 @@ def labels(values: pd.Series, missing: tuple[str, ...] | None = ()) -> pd.Series
         {"", "nan", "<na>"} if missing is None else {*MISSING, *(word.strip().lower() for word in missing)}
     )
     codes, unique = pd.factorize(values)
-    names = [None if text(value).lower() in words else text(value) for value in unique]
+    names = [None if format_label(value).lower() in words else format_label(value) for value in unique]
     order, categories = pd.factorize(np.array(names, dtype=object), sort=True)
     return pd.Series(pd.Categorical.from_codes(np.append(order, -1)[codes], categories), index=values.index)
 
 
-def alike(values: pd.Series) -> list[list[str]]:
+def find_alike(values: pd.Series) -> list[list[str]]:
     """Labels of a categorical column that differ by case, blanks, `_`, `-` or `.` only, in groups."""
     names = pd.Series(values.cat.categories.astype(str))
     keys = names.str.lower().str.replace(r"[\s_.-]+", " ", regex=True)
     return [sorted(group) for _, group in names.groupby(keys) if len(group) > 1]
 
 
-def numbers(values: pd.Series, kind: str, unit: str | None = None) -> pd.Series:
+def parse_numbers(values: pd.Series, kind: str, unit: str | None = None) -> pd.Series:
     """Labels as float64; NaN where a label is missing, not a number, or not finite.
 
     kind: `numeric`, as written, or `stage`, in years. unit: of time, `year`, `month`, `week` or `day`:
     labels with a unit ("45y", "18m") are converted to it. Without, only years are read.
     """
-    number = [_number(name, kind, unit) for name in values.cat.categories]
+    number = [_parse_number(name, kind, unit) for name in values.cat.categories]
     number = np.array([*number, np.nan], dtype=float)
     number[~np.isfinite(number)] = np.nan
     return pd.Series(number[values.cat.codes], index=values.index)
 
 
-def _number(name: str, kind: str, unit: str | None) -> float:
+def _parse_number(name: str, kind: str, unit: str | None) -> float:
     if kind == "stage":
         match = STAGE.fullmatch(name)
         return float(match[1]) / PER_YEAR[match[2].lower()] if match else np.nan
@@ -81,9 +81,9 @@ def _number(name: str, kind: str, unit: str | None) -> float:
     return float(match[1]) * (PER_YEAR[unit or "year"] / PER_YEAR[written])
 
 
-def unparsed(values: pd.Series, kind: str, unit: str | None = None) -> dict[str, int]:
+def count_unparsed(values: pd.Series, kind: str, unit: str | None = None) -> dict[str, int]:
     """Label that is not a number, or not a stage -> rows that have it; a missing label is not one."""
-    odd = values[values.notna() & numbers(values, kind, unit).isna()]
+    odd = values[values.notna() & parse_numbers(values, kind, unit).isna()]
     return odd.astype(str).value_counts().sort_index().to_dict()
 
 

@@ -47,7 +47,7 @@ NO_ADDRESS = (
 )
 
 
-def shown(url: str) -> str:
+def hide_secrets(url: str) -> str:
     """The address without what may be secret: user, password and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -56,12 +56,14 @@ def shown(url: str) -> str:
 def check_settings(url: str, sha256: str | None, size: int | None) -> None:
     """Raise InputError when the file could not be verified."""
     if sha256 is None and size is None:
-        raise InputError(f"cohort.url: {shown(url)} cannot be verified; set cohort.sha256 or cohort.size")
+        raise InputError(
+            f"cohort.url: {hide_secrets(url)} cannot be verified; set cohort.sha256 or cohort.size"
+        )
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise InputError(f"cohort.sha256: {sha256!r} is not 64 hexadecimal digits; correct it")
 
 
-def fault(path: Path, *, sha256: str | None, size: int | None) -> str:
+def find_problem(path: Path, *, sha256: str | None, size: int | None) -> str:
     """What is wrong with the file; empty when it has the size (bytes) and the digest that are given."""
     found = path.stat().st_size
     if size is not None and found != size:
@@ -74,23 +76,23 @@ def fault(path: Path, *, sha256: str | None, size: int | None) -> str:
     return ""
 
 
-def note_of(part: Path) -> Path:
+def name_note(part: Path) -> Path:
     """Two lines beside the part: digest of the address that it came from, and version of that file."""
     return part.with_name(f"{part.name}.of")
 
 
-def kept(url: str, part: Path, *, sha256: str | None, size: int | None) -> tuple[int, str | None]:
+def read_part(url: str, part: Path, *, sha256: str | None, size: int | None) -> tuple[int, str | None]:
     """Bytes of the part that can be used, and the version of its remote file; removes a useless part."""
-    if part.exists() and note_of(part).exists():
-        address, version = (note_of(part).read_text(encoding="utf-8") + "\n\n").split("\n")[:2]
+    if part.exists() and name_note(part).exists():
+        address, version = (name_note(part).read_text(encoding="utf-8") + "\n\n").split("\n")[:2]
         have = part.stat().st_size
-        if address == _digest(url) and (version or sha256) and (size is None or have <= size):
+        if address == _hash_address(url) and (version or sha256) and (size is None or have <= size):
             return have, version or None
     part.unlink(missing_ok=True)
     return 0, None
 
 
-def _digest(url: str) -> str:
+def _hash_address(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()  # the address may hold a token
 
 
@@ -98,7 +100,7 @@ def transfer(
     session: requests.Session, url: str, part: Path, *, sha256: str | None, size: int | None
 ) -> None:
     """Ask once for what the part lacks and append it. Raises one of TRANSIENT, or InputError."""
-    have, version = kept(url, part, sha256=sha256, size=size)
+    have, version = read_part(url, part, sha256=sha256, size=size)
     if have and have == size:
         return
     headers = {"Accept-Encoding": "identity"}  # ranges count the bytes of the file itself
@@ -106,21 +108,23 @@ def transfer(
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
     with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
         try:
-            total = whole_size(response, have, version)
+            total = read_size(response, have, version)
         except Changed:
             part.unlink(missing_ok=True)
             raise
         if total is not None and size not in (None, total):
-            raise InputError(f"cohort.size: {shown(url)} has {total} bytes, not {size}; correct cohort.size")
+            raise InputError(
+                f"cohort.size: {hide_secrets(url)} has {total} bytes, not {size}; correct cohort.size"
+            )
         if response.status_code == 416:  # nothing is lacking
             return
         if response.status_code == 200:
             have = 0
             part.write_bytes(b"")
-            note_of(part).write_text(
-                f"{_digest(url)}\n{_version(response.headers) or ''}\n", encoding="utf-8"
+            name_note(part).write_text(
+                f"{_hash_address(url)}\n{_read_version(response.headers) or ''}\n", encoding="utf-8"
             )
-        print(f"fetch: {shown(url)}: from byte {have} of {total or size or 'unknown'}", flush=True)
+        print(f"fetch: {hide_secrets(url)}: from byte {have} of {total or size or 'unknown'}", flush=True)
         pieces, lacking = response.iter_content(PIECE), (total or size or have) - have
         if lacking > 0:
             pieces = track_progress(pieces, lacking / 2**20, "MB", lambda piece: len(piece) / 2**20)
@@ -132,7 +136,7 @@ def transfer(
         raise TryAgain(f"the answer ended at byte {came} of {wanted}")
 
 
-def whole_size(response: requests.Response, have: int, version: str | None) -> int | None:
+def read_size(response: requests.Response, have: int, version: str | None) -> int | None:
     """Bytes of the remote file, None if it is not told, from an answer that can be used.
 
     have, version: what was asked to go on from. Raises TryAgain, Changed, or InputError for any other answer.
@@ -145,17 +149,17 @@ def whole_size(response: requests.Response, have: int, version: str | None) -> i
     if status == 200:
         return int(answer["Content-Length"]) if "Content-Length" in answer else None
     if status not in (206, 416):
-        raise InputError(f"cohort.url: {shown(response.url)}: {what}; correct cohort.url")
+        raise InputError(f"cohort.url: {hide_secrets(response.url)}: {what}; correct cohort.url")
     place = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)?", answer.get("Content-Range", ""))
     first, total = place.groups() if place else (None, None)
     if status == 416 and have and total == str(have):
         return have
-    if status == 416 or first != str(have) or _version(answer) not in (None, version):
+    if status == 416 or first != str(have) or _read_version(answer) not in (None, version):
         raise Changed(f"{what}; the remote file has changed, or the server cannot resume")
     return int(total) if total else None
 
 
-def _version(answer) -> str | None:
+def _read_version(answer) -> str | None:
     """What If-Range takes: the ETag unless it is weak, else the date of the last change."""
     tag = answer.get("ETag", "W/")
     return answer.get("Last-Modified") if tag.startswith("W/") else tag
@@ -185,7 +189,7 @@ def download(
                 most = max(most, have)
                 if failures >= attempts:
                     raise ConnectionError(
-                        f"{shown(url)}: {failures} attempts ended at byte {have}"
+                        f"{hide_secrets(url)}: {failures} attempts ended at byte {have}"
                     ) from error
                 wait_s = backoff_s * 2 ** (failures - 1) * random.uniform(0.5, 1)
                 wait_s = min(max(wait_s, getattr(error, "wait_s", 0)), MAX_WAIT_S)
@@ -205,17 +209,17 @@ def fetch(
     settings = {"sha256": sha256, "size": size, "attempts": attempts, "backoff_s": backoff_s}
     pieces = part.exists()
     pieces = download(url, part, **settings) > 1 or pieces
-    wrong = fault(part, sha256=sha256, size=size)
+    wrong = find_problem(part, sha256=sha256, size=size)
     if wrong and pieces:
         print(f"fetch: {wrong}; it was put together from pieces, so it is fetched again", flush=True)
         part.unlink()
         download(url, part, **settings)
-        wrong = fault(part, sha256=sha256, size=size)
+        wrong = find_problem(part, sha256=sha256, size=size)
     if wrong:
         part.unlink()
-        note_of(part).unlink()
+        name_note(part).unlink()
         raise InputError(
-            f"{wrong}; {shown(url)} is another file, or the setting is wrong: correct one of them"
+            f"{wrong}; {hide_secrets(url)} is another file, or the setting is wrong: correct one of them"
         )
 
 
@@ -226,4 +230,4 @@ if __name__ == "__main__":
         fetch(part=part, attempts=ATTEMPTS, backoff_s=BACKOFF_S, **snakemake.params)
         conclude(f"{part.stat().st_size:,} bytes, verified")
         os.replace(part, out.cohort)
-        note_of(part).unlink()
+        name_note(part).unlink()

@@ -29,7 +29,7 @@ from job import InputError, conclude, job
 MAX_SLUG = 60  # characters; folders, suffixes and temporary names must fit in 255
 
 
-def slugs(labels: list[str]) -> dict[str, str]:
+def name_ids(labels: list[str]) -> dict[str, str]:
     """Path-safe ids of labels: {label: id}, one to one and the same for any order of the labels.
 
     The label in lower case, every run of other characters than a-z and 0-9 as one `_`, none at the ends.
@@ -52,7 +52,7 @@ def slugs(labels: list[str]) -> dict[str, str]:
     return ids
 
 
-def cross_count(cells: pd.DataFrame) -> pd.DataFrame:
+def count_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Usable cells of each sample (rows) in each cell type (columns), int64; both sorted by label."""
     usable = cells[cells["reason"] == ""]
     return pd.crosstab(usable["sample"].astype(str), usable["cell_type"].astype(str))
@@ -132,7 +132,7 @@ def choose(
     return samples, types
 
 
-def sample_table(
+def describe_samples(
     samples: pd.DataFrame, totals: pd.Series, reason: pd.Series, covariates: list[str]
 ) -> pd.DataFrame:
     """load/samples.parquet as filter/samples.tsv: sample, donor, cells, kept, reason, covariates.
@@ -146,15 +146,15 @@ def sample_table(
     return decided.join(samples[covariates])
 
 
-def cell_type_table(types: pd.DataFrame) -> pd.DataFrame:
+def describe_cell_types(types: pd.DataFrame) -> pd.DataFrame:
     """filter/cell_types.tsv: id, label, cells, samples, kept, reason, by id; types: as from `choose`."""
     table = types.rename_axis("label").reset_index()
-    table.insert(0, "id", table["label"].map(slugs(list(table["label"]))))
+    table.insert(0, "id", table["label"].map(name_ids(list(table["label"]))))
     table.insert(4, "kept", table["reason"] == "")
     return table.sort_values("id", ignore_index=True)
 
 
-def summary(kept: pd.Series, reason: pd.Series) -> str:
+def summarise(kept: pd.Series, reason: pd.Series) -> str:
     """`9 of 12 kept (few_cells_in_type 3)`."""
     lost = reason[~kept].value_counts().sort_index()
     why = "; ".join(f"{code} {number:,}" for code, number in lost.items())
@@ -164,16 +164,16 @@ def summary(kept: pd.Series, reason: pd.Series) -> str:
 if __name__ == "__main__":
     with job(snakemake) as out:
         cells = pd.read_parquet(snakemake.input.cells, columns=["sample", "cell_type", "reason"])
-        counts = cross_count(cells)
+        counts = count_cells(cells)
         settings = dict(snakemake.params.items())
         covariates = settings.pop("covariates")
         reason, types = choose(counts, **settings)
         loaded = pd.read_parquet(snakemake.input.samples)
-        samples = sample_table(loaded, counts.sum(axis=1), reason, covariates)
+        samples = describe_samples(loaded, counts.sum(axis=1), reason, covariates)
         write_tsv(samples, out.samples)
-        cell_types = cell_type_table(types)
+        cell_types = describe_cell_types(types)
         write_tsv(cell_types, out.cell_types)
         conclude(
-            f"samples {summary(samples['kept'], samples['reason'])}, "
-            f"cell types {summary(cell_types['kept'], cell_types['reason'])}"
+            f"samples {summarise(samples['kept'], samples['reason'])}, "
+            f"cell types {summarise(cell_types['kept'], cell_types['reason'])}"
         )

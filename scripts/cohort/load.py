@@ -23,10 +23,10 @@ from cohort._genes import find_shared_genes
 from cohort._open import open_cohort
 from cohort._samples import assign_shards, describe_samples
 from cohort._shards import write_shards
-from cohort._source import Note, Source, Wanted, names_of
+from cohort._source import Note, Source, Wanted, join_names
 from cohort._species import find_species
 from cohort._tables import Known, read_cell_table, read_sample_table
-from cohort._values import alike, is_censored, unparsed
+from cohort._values import count_unparsed, find_alike, is_censored
 from cohort._who import OPTIONAL, find_mixed
 from files import RESERVED_COLUMNS
 from job import InputError, conclude, job, warn
@@ -36,9 +36,7 @@ VALUES_NAMED = 10  # in a warning
 ROLES = ["sample", "donor", "cell_type", "pool"]
 
 
-def wanted_columns(
-    roles: dict[str, str | None], covariates: list[dict], exclude: list[dict]
-) -> dict[str, str]:
+def name_columns(roles: dict[str, str | None], covariates: list[dict], exclude: list[dict]) -> dict[str, str]:
     """Obs column -> the setting that names it. InputError for a covariate's name that cannot be used."""
     names = [covariate["name"] for covariate in covariates]
     for name in names:
@@ -53,7 +51,7 @@ def wanted_columns(
     return columns | {column: f"load.{role}" for role, column in roles.items() if column is not None}
 
 
-def shard_columns(cells: pd.DataFrame, samples: pd.DataFrame, covariates: list[dict]) -> pd.DataFrame:
+def describe_shards(cells: pd.DataFrame, samples: pd.DataFrame, covariates: list[dict]) -> pd.DataFrame:
     """Obs of the shards, for all input cells: labels, and covariates of the sample as category or float64."""
     obs = cells.set_index("cell")[ROLES]
     for covariate in covariates:
@@ -82,7 +80,9 @@ def describe_files(sources: list[Source], genes: pd.DataFrame) -> list[dict]:
 def find_odd_values(values: pd.DataFrame, covariates: list[dict]) -> dict[str, dict[str, int]]:
     """Covariate -> label that is not a number, or not a stage, -> cells that have it."""
     return {
-        covariate["name"]: unparsed(values[covariate["column"]], covariate["type"], covariate.get("unit"))
+        covariate["name"]: count_unparsed(
+            values[covariate["column"]], covariate["type"], covariate.get("unit")
+        )
         for covariate in covariates
         if covariate["type"] != "categorical"
     }
@@ -139,7 +139,7 @@ def describe_cohort(
         raise InputError(
             "load.shard_by: pool needs a column of pools; set load.pool, or load.shard_by to donor"
         )
-    columns = wanted_columns(roles, covariates, exclude)
+    columns = name_columns(roles, covariates, exclude)
     known = Known(
         missing=tuple(missing),
         excluded=tuple(rule["column"] for rule in exclude),
@@ -189,11 +189,11 @@ def describe_labels(
         if covariate["type"] == "categorical"
     }
     for name, column in {"cell_type": cells["cell_type"], "donor": cells["donor"], **categories}.items():
-        for group in alike(column.cat.remove_unused_categories()):
-            what = f"{name} is written in {len(group)} ways that count apart: {names_of(map(repr, group))}"
+        for group in find_alike(column.cat.remove_unused_categories()):
+            what = f"{name} is written in {len(group)} ways that count apart: {join_names(map(repr, group))}"
             notes.append(Note("levels_alike", what, len(group), "load"))
     for column, (samples, levels) in find_mixed(cells, values, used).items():
-        shown = names_of(levels[:5])
+        shown = join_names(levels[:5])
         what = f"{samples} samples hold cells of several levels of {column} ({shown}), which are summed"
         notes.append(Note("samples_mix_levels", what, samples, "load.sample"))
     return notes
@@ -207,7 +207,7 @@ def load(files: list[str], out, *, covariates: list[dict], block_values: int, **
     cohort = describe_cohort(files, covariates=covariates, block_values=block_values, **settings)
     cells, samples = cohort.cells, cohort.samples
     cells[ROLES] = cells[ROLES].astype(object).fillna("").astype("category")
-    obs = shard_columns(cells, samples, covariates)
+    obs = describe_shards(cells, samples, covariates)
     number = cells["shard"].replace("", "-1").to_numpy(dtype=int)
     rounded = settings["round"]
     made = write_shards(

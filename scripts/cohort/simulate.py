@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from cohort._demo_genes import FEMALE, MALE, PATHWAYS, TYPES, WITHOUT_PATHWAYS, gene_sets, gene_table
+from cohort._demo_genes import FEMALE, MALE, PATHWAYS, TYPES, WITHOUT_PATHWAYS, draw_gene_sets, draw_genes
 from files import write_tsv
 from job import InputError, conclude, job
 
@@ -33,7 +33,7 @@ class Truth(NamedTuple):
     shares: np.ndarray
 
 
-def age_effects(
+def draw_effects(
     rng: np.random.Generator,
     genes: pd.DataFrame,
     *,
@@ -45,17 +45,17 @@ def age_effects(
     Sizes vary by a factor of 0.5 to 1.5 around the settings, from type to type and gene to gene.
     """
     size = genes["role"].map({"age": log2fc_per_decade, "pathway": pathway_log2fc_per_decade}).fillna(0)
-    moved = np.array([genes["program"].isin(_programs(cell_type)) for cell_type in TYPES])
+    moved = np.array([genes["program"].isin(_list_programs(cell_type)) for cell_type in TYPES])
     planted = moved * (size * genes["direction"]).to_numpy()
     return planted * rng.uniform(0.5, 1.5, planted.shape)
 
 
-def _programs(cell_type: str) -> list[str]:
+def _list_programs(cell_type: str) -> list[str]:
     """The programs that change with age in a cell type."""
     return ["", cell_type, *([] if cell_type == WITHOUT_PATHWAYS else PATHWAYS)]
 
 
-def expression_shares(rng: np.random.Generator, genes: pd.DataFrame) -> np.ndarray:
+def draw_shares(rng: np.random.Generator, genes: pd.DataFrame) -> np.ndarray:
     """Share of each gene in a healthy cell's counts, (types, genes); rows sum to 1."""
     role, program = genes["role"].to_numpy(), genes["program"].to_numpy()
     level = rng.normal(0, 1.2, len(genes))  # natural log, as the terms below
@@ -71,11 +71,11 @@ def expression_shares(rng: np.random.Generator, genes: pd.DataFrame) -> np.ndarr
     shares = np.exp(levels)
     shares /= shares.sum(axis=1, keepdims=True)
     for name, share in SHARES.items():
-        shares = with_share(shares, role == name, np.full(len(TYPES), share))
+        shares = set_share(shares, role == name, np.full(len(TYPES), share))
     return shares
 
 
-def with_share(rates: np.ndarray, chosen: np.ndarray, share: np.ndarray) -> np.ndarray:
+def set_share(rates: np.ndarray, chosen: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Rescale rows of rates so that the chosen columns hold the given share; row sums stay."""
     total = rates.sum(axis=1, keepdims=True)
     part = rates[:, chosen].sum(axis=1, keepdims=True)
@@ -83,7 +83,7 @@ def with_share(rates: np.ndarray, chosen: np.ndarray, share: np.ndarray) -> np.n
     return np.where(chosen, rates * share * total / part, rates * (1 - share) * total / (total - part))
 
 
-def donor_table(
+def draw_donors(
     rng: np.random.Generator,
     *,
     donors: int,
@@ -122,7 +122,7 @@ def donor_table(
     )
 
 
-def cell_counts(
+def draw_cells(
     rng: np.random.Generator,
     rates: np.ndarray,
     role: np.ndarray,
@@ -142,14 +142,14 @@ def cell_counts(
         ("red_cell", "haemoglobin", 0.3, 0.8),
     ):
         here = state == name
-        rates[here] = with_share(rates[here], role == genes, rng.uniform(low, high, here.sum()))
+        rates[here] = set_share(rates[here], role == genes, rng.uniform(low, high, here.sum()))
     size = counts_per_cell * rng.lognormal(0, counts_sd, len(rates)) * np.where(state == "dying", 0.5, 1)
     dispersion = np.where(role == "receptor", RECEPTOR_DISPERSION, DISPERSION)
     bursts = rng.standard_gamma(1 / dispersion, size=rates.shape) * dispersion
     return rng.poisson(size[:, None] * rates * bursts).astype(np.int32)
 
 
-def donor_counts(
+def draw_donor(
     rng: np.random.Generator,
     truth: Truth,
     factor: np.ndarray,
@@ -168,7 +168,7 @@ def donor_counts(
     """
 
     def draw(kind, state):
-        return cell_counts(rng, truth.shares[kind] * factor[kind], role, state, **size_settings)
+        return draw_cells(rng, truth.shares[kind] * factor[kind], role, state, **size_settings)
 
     role = truth.genes["role"].to_numpy()
     share = np.array([share for share, _ in TYPES.values()])
@@ -188,7 +188,7 @@ def donor_counts(
     return sparse.csr_matrix(counts), labels
 
 
-def cohort(
+def draw_cohort(
     truth: Truth,
     donors: pd.DataFrame,
     *,
@@ -218,7 +218,7 @@ def cohort(
     for row in donors.itertuples():
         log2 = truth.log2fc_per_decade * (row.age - middle) / 10 + pools[row.pool_number]
         log2 = log2 + rng.normal(0, donor_sd, len(symbol)) - sex_log2fc * lost[row.sex]
-        counts, cells = donor_counts(rng, truth, 2**log2, cells=row.cells, **cell_settings)
+        counts, cells = draw_donor(rng, truth, 2**log2, cells=row.cells, **cell_settings)
         blocks.append(counts)
         stage = f"{row.age}-year-old stage"
         about = {"donor_id": row.donor_id, "age": row.age, "sex": row.sex, "pool_number": row.pool_number}
@@ -229,7 +229,7 @@ def cohort(
     return sparse.vstack(blocks, format="csr")[order], cells
 
 
-def effect_table(truth: Truth) -> pd.DataFrame:
+def describe_effects(truth: Truth) -> pd.DataFrame:
     """One row per gene and cell type with a planted effect: log2fc_per_decade and pathway ("" if in none)."""
     kind, gene = np.nonzero(truth.log2fc_per_decade)
     genes = truth.genes.iloc[gene].reset_index(drop=True)
@@ -253,13 +253,13 @@ def simulate(*, random_state: int, **settings):
         return {name: settings.pop(name) for name in names}
 
     rng = np.random.default_rng([random_state, 0])
-    genes = gene_table(rng, **take("genes", "age_genes", "pathway_genes"))
-    effects = age_effects(rng, genes, **take("log2fc_per_decade", "pathway_log2fc_per_decade"))
-    truth = Truth(genes, effects, expression_shares(rng, genes))
+    genes = draw_genes(rng, **take("genes", "age_genes", "pathway_genes"))
+    effects = draw_effects(rng, genes, **take("log2fc_per_decade", "pathway_log2fc_per_decade"))
+    truth = Truth(genes, effects, draw_shares(rng, genes))
     sizes = take("donors", "cells_per_donor", "age_range", "cells_lost_per_decade", "small_donors")
-    donors = donor_table(rng, **sizes)
-    sets = gene_sets(rng, genes)
-    counts, cells = cohort(truth, donors, random_state=random_state, **settings)
+    donors = draw_donors(rng, **sizes)
+    sets = draw_gene_sets(rng, genes)
+    counts, cells = draw_cohort(truth, donors, random_state=random_state, **settings)
     obs = cells[["donor_id", "cell_type", "age", "sex", "pool_number", "development_stage"]]
     obs = obs.astype({name: "category" for name in obs.columns.drop("age")})
     var = pd.DataFrame({"feature_name": pd.Categorical(genes["symbol"])})
@@ -268,7 +268,7 @@ def simulate(*, random_state: int, **settings):
     var.index = pd.Index(genes["gene_id"].to_numpy(), dtype=object)
     data = ad.AnnData(counts, obs=obs, var=var)
     states = cells[["cell", "doublet", "dying", "red_cell", "cell_type"]]
-    return data, sets, genes, effect_table(truth), states
+    return data, sets, genes, describe_effects(truth), states
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ APPROXIMATE_THREADS = 4  # part of the method: the result of pynndescent depends
 EPSILON = 1e-2  # Harmony's default: it has converged when the objective falls by a smaller share
 
 
-def mix(
+def run_harmony(
     components: np.ndarray, batch: pd.Series | None, *, max_iter_harmony: int, random_state: int, threads: int
 ) -> tuple[np.ndarray, dict]:
     """Components after Harmony, and its status.
@@ -56,7 +56,9 @@ def mix(
     return harmony.Z_corr.astype(np.float32), status
 
 
-def link(coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_state: int) -> ad.AnnData:
+def find_neighbors(
+    coordinates: np.ndarray, cells: pd.Series, *, n_neighbors: int, random_state: int
+) -> ad.AnnData:
     """Graph of nearest neighbours: obsp distances and connectivities, uns neighbors, obsm X_harmony.
 
     coordinates: (cells, n); n_neighbors includes the cell itself. Exact up to EXACT_CELLS cells, approximate
@@ -107,7 +109,7 @@ def reduce(
     pca: cell and components; cells: the batches, one row per row of pca in the same order.
     """
     announce(f"Harmony of {len(pca):,} cells by {harmonize}, at most {max_iter_harmony} iterations")
-    coordinates, mixing = mix(
+    coordinates, mixing = run_harmony(
         pca.drop(columns="cell").to_numpy(),
         None if harmonize == "none" else cells[harmonize].astype(str),
         max_iter_harmony=max_iter_harmony,
@@ -115,7 +117,7 @@ def reduce(
         threads=threads,
     )
     announce(f"{n_neighbors} neighbours of each cell")
-    graph = link(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
+    graph = find_neighbors(coordinates, pca["cell"], n_neighbors=n_neighbors, random_state=random_state)
     harmony = pd.DataFrame(coordinates, columns=pca.columns.drop("cell"))
     harmony.insert(0, "cell", pca["cell"])
     status = {

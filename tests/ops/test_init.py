@@ -13,7 +13,7 @@ import yaml
 from scipy import sparse
 
 import _guess as guess
-from cohort._values import labels
+from cohort._values import clean_labels
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -210,7 +210,9 @@ def test_on_a_terminal_it_asks_and_takes_the_answer(copy):
 
 def table(**columns) -> guess.Table:
     """Columns as the labels that `load` makes of them; a dot stands for two underscores."""
-    return {name.replace("__", "."): labels(pd.Series(values), None) for name, values in columns.items()}
+    return {
+        name.replace("__", "."): clean_labels(pd.Series(values), None) for name, values in columns.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -303,7 +305,7 @@ def test_labels_that_say_that_there_is_none_are_excluded():
     ],
 )
 def test_the_reference_is_the_control(values, level, reference, why):
-    found = guess.choose_reference(labels(pd.Series(values * 3), None))
+    found = guess.choose_reference(clean_labels(pd.Series(values * 3), None))
     assert found[:2] == (level, reference)
     assert why in found[2]
 

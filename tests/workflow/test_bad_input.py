@@ -280,7 +280,7 @@ def test_what_can_go_on_does_with_a_row_for_it(name, tmp_path, monkeypatch):
 
 
 def test_no_label_reaches_a_path():
-    ids = filter_step.slugs(LABELS)
+    ids = filter_step.name_ids(LABELS)
     assert set(ids) == set(LABELS)
     assert all(SLUG.fullmatch(slug) and len(slug) < 80 for slug in ids.values())
     assert len({slug.casefold() for slug in ids.values()}) == len(LABELS)

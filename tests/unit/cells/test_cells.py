@@ -95,14 +95,14 @@ def test_labels_may_be_categories():
         joined(loaded=categorical(LOADED)), joined(), check_dtype=False, check_categorical=False
     )
     levels, plain = (
-        cells_step.levels(cells, SAMPLES, STRATA, ["age", "sex"])
+        cells_step.find_levels(cells, SAMPLES, STRATA, ["age", "sex"])
         for cells in (categorical(joined()), joined())
     )
     assert {name: list(level) for name, level in levels.items()} == {
         name: list(level) for name, level in plain.items()
     }
-    table = cells_step.attrition(categorical(joined()), levels)
-    pd.testing.assert_frame_equal(table, cells_step.attrition(joined(), plain))
+    table = cells_step.count_attrition(categorical(joined()), levels)
+    pd.testing.assert_frame_equal(table, cells_step.count_attrition(joined(), plain))
 
 
 def test_columns_and_values_stay_with_their_cell():
@@ -170,7 +170,7 @@ STRATA = [{"column": "cell_type"}, {"column": "age", "breaks": [45, 30]}, {"colu
 
 
 def test_levels_of_labels_bins_and_covariates():
-    levels = cells_step.levels(joined(), SAMPLES, STRATA, ["age", "sex"])
+    levels = cells_step.find_levels(joined(), SAMPLES, STRATA, ["age", "sex"])
     assert {name: list(level) for name, level in levels.items()} == {
         "cell_type": ["T", "T", "T", "T", "B", "B", "T", ""],
         "age": ["<30", "", "<30", "30 to <45", "", "<30", "30 to <45", ""],
@@ -180,7 +180,7 @@ def test_levels_of_labels_bins_and_covariates():
 
 def test_bins_are_closed_on_the_left_and_in_the_order_of_numbers():
     values = pd.Series(["9", "10", "99.9", "100", "1e3", ""], name="age")
-    bins = cells_step.binned(values, [10, 100])
+    bins = cells_step.bin_numbers(values, [10, 100])
     assert bins.astype(object).where(bins.notna(), "").tolist() == [
         "<10",
         "10 to <100",
@@ -209,7 +209,7 @@ def test_bins_are_closed_on_the_left_and_in_the_order_of_numbers():
 )
 def test_strata_that_cannot_be(strata, message):
     with pytest.raises(InputError, match=message):
-        cells_step.levels(joined(), SAMPLES, strata, ["age", "sex"])
+        cells_step.find_levels(joined(), SAMPLES, strata, ["age", "sex"])
 
 
 # attrition
@@ -222,7 +222,7 @@ def rows(table, stratum, level):
 
 def test_attrition_by_hand():
     cells = joined()
-    table = cells_step.attrition(cells, cells_step.levels(cells, SAMPLES, STRATA, ["age", "sex"]))
+    table = cells_step.count_attrition(cells, cells_step.find_levels(cells, SAMPLES, STRATA, ["age", "sex"]))
     assert table.columns.tolist() == [
         "step",
         "reason",
@@ -264,7 +264,7 @@ def test_a_lost_sample_counts_once_for_the_reason_that_took_most():
             "reason": ["empty", "min_genes", "max_pct_mt", "min_genes", "min_genes", "max_pct_mt", "x"],
         }
     )
-    table = cells_step.attrition(cells, {})
+    table = cells_step.count_attrition(cells, {})
     lost = table.set_index("reason")["samples_lost"]
     assert lost["min_genes"] == 1  # a: 2 of 3 at its last step
     assert lost["max_pct_mt"] == 1  # b: one each, the first by name
@@ -287,7 +287,7 @@ def test_attrition_adds_up_in_every_level(drawn):
         [(step, reason, sample, level) for (step, reason), sample, level in drawn],
         columns=["step", "reason", "sample", "level"],
     )
-    table = cells_step.attrition(cells, {"type": pd.Categorical(cells["level"])})
+    table = cells_step.count_attrition(cells, {"type": pd.Categorical(cells["level"])})
     assert not table.duplicated(["stratum", "level", "step", "reason"]).any()
     assert set(zip(table["stratum"], table["level"], strict=True)) == {
         ("all", "all"),

@@ -190,7 +190,7 @@ def test_the_share_called_is_never_over_the_fold_and_no_threshold_would_be_neare
 
 
 def rates(cells, rate="auto", by="donor"):
-    return doublets.expected_rates(cells, by, expected_doublet_rate=rate, rate_per_1000_cells=0.008)
+    return doublets.choose_rates(cells, by, expected_doublet_rate=rate, rate_per_1000_cells=0.008)
 
 
 def test_a_number_is_the_rate_of_every_group():
@@ -360,10 +360,10 @@ def test_an_empty_shard_gives_empty_tables():
 
 def test_seeds_differ_between_groups_and_random_states_and_stay_the_same():
     assert (
-        doublets.seed_of(1, "donor") == doublets.seed_of(1, "donor") == 2494268698
+        doublets.derive_seed(1, "donor") == doublets.derive_seed(1, "donor") == 2494268698
     )  # the first eight digits of `printf 1:donor | sha256sum`
-    assert len({doublets.seed_of(state, name) for state in range(3) for name in "abc"}) == 9
-    assert all(0 <= doublets.seed_of(i, "x") < 2**32 for i in range(100))  # what numpy accepts
+    assert len({doublets.derive_seed(state, name) for state in range(3) for name in "abc"}) == 9
+    assert all(0 <= doublets.derive_seed(i, "x") < 2**32 for i in range(100))  # what numpy accepts
 
 
 def test_groups_that_were_not_scored_are_warned_of():
@@ -398,8 +398,8 @@ def test_groups_that_were_not_scored_are_warned_of():
 def judge_calls(name, counts, donor, symbols, planted):
     """AUROC, precision and recall over the cells of a cohort that pass qc, by the config's settings."""
     limits = {**CONFIG["qc"]}
-    metrics = qc.measure(counts, qc.gene_groups(symbols, limits.pop("patterns"), "human"))
-    passed = qc.judge(metrics, donor, qc.limits_per_sample(metrics, donor, **limits)).eq("").to_numpy()
+    metrics = qc.measure(counts, qc.match_groups(symbols, limits.pop("patterns"), "human"))
+    passed = qc.judge(metrics, donor, qc.set_limits(metrics, donor, **limits)).eq("").to_numpy()
     chosen = {key: CONFIG["doublets"][key] for key in [*SCRUBLET, "min_cells", "max_fold"]}
     chosen |= {"random_state": CONFIG["random_state"]}
     cells, _ = score_all(counts, donor.to_numpy(), passed, threads=2, **chosen)

@@ -30,7 +30,7 @@ CELLS = sparse.csr_matrix(
         dtype=np.int32,
     )
 )
-GROUPS = qc.gene_groups(pd.Series(["MT-CO1", "RPS3", "HBB", "ACTB"]), PATTERNS, "human")
+GROUPS = qc.match_groups(pd.Series(["MT-CO1", "RPS3", "HBB", "ACTB"]), PATTERNS, "human")
 
 
 def metrics_of(total, genes=None, mt=None, hb=None, top=None):
@@ -49,9 +49,7 @@ def metrics_of(total, genes=None, mt=None, hb=None, top=None):
 
 def reasons(metrics, sample=None, nmads=None, min_cells_for_mads=1, **fixed):
     sample = pd.Series(["s"] * len(metrics)) if sample is None else sample
-    limits = qc.limits_per_sample(
-        metrics, sample, nmads=nmads, min_cells_for_mads=min_cells_for_mads, **OFF | fixed
-    )
+    limits = qc.set_limits(metrics, sample, nmads=nmads, min_cells_for_mads=min_cells_for_mads, **OFF | fixed)
     return qc.judge(metrics, sample, limits).tolist(), limits
 
 
@@ -69,7 +67,7 @@ def reasons(metrics, sample=None, nmads=None, min_cells_for_mads=1, **fixed):
     ],
 )
 def test_groups_take_their_genes_and_leave_the_decoys(group, symbols):
-    found = qc.gene_groups(pd.Series(symbols.split()), PATTERNS, "human")
+    found = qc.match_groups(pd.Series(symbols.split()), PATTERNS, "human")
     for name in PATTERNS["human"]:
         assert found[name].eq(name == group).all(), found[found[name] != (name == group)]
 
@@ -84,20 +82,20 @@ def test_groups_take_their_genes_and_leave_the_decoys(group, symbols):
     ],
 )
 def test_groups_take_the_genes_of_mouse_and_leave_the_decoys(group, symbols):
-    found = qc.gene_groups(pd.Series(symbols.split()), PATTERNS, "mouse")
+    found = qc.match_groups(pd.Series(symbols.split()), PATTERNS, "mouse")
     for name in PATTERNS["mouse"]:
         assert found[name].eq(name == group).all(), found[found[name] != (name == group)]
 
 
 def test_dots_of_make_names_are_read_as_hyphens():
-    found = qc.gene_groups(pd.Series(["MT.ND1", "MT.CO1", "RPL34.AS1", "HBB.AS1"]), PATTERNS, "human")
+    found = qc.match_groups(pd.Series(["MT.ND1", "MT.CO1", "RPL34.AS1", "HBB.AS1"]), PATTERNS, "human")
     assert found["mt"].tolist() == [True, True, False, False]
     assert not found[["ribo", "hb"]].any(axis=None)
 
 
 def test_real_symbols_of_pbmc3k(shared_data):
     genes = pd.read_csv(shared_data / "pbmc3k_10x" / "genes.tsv", sep="\t", header=None, dtype=str)
-    found = qc.gene_groups(genes[1], PATTERNS, "human")
+    found = qc.match_groups(genes[1], PATTERNS, "human")
     assert found["mt"].sum() == 13
     assert sorted(genes[1][found["hb"]]) == [
         "HBA1",
@@ -117,7 +115,7 @@ def test_real_symbols_of_pbmc3k(shared_data):
 
 def test_a_pattern_that_is_no_regular_expression():
     with pytest.raises(InputError, match=r"qc\.patterns\.yeast\.mt: 'MT-\(' is not a regular expression"):
-        qc.gene_groups(pd.Series(["A"]), {"yeast": {"mt": "MT-("}}, "yeast")
+        qc.match_groups(pd.Series(["A"]), {"yeast": {"mt": "MT-("}}, "yeast")
 
 
 # metrics
@@ -183,7 +181,7 @@ def test_metrics_of_a_real_sample(shared_data):
         scipy.io.mmread(shared_data / "pbmc3k_10x" / "matrix.mtx", spmatrix=True).T.tocsr().astype(np.int32)
     )
     genes = pd.read_csv(shared_data / "pbmc3k_10x" / "genes.tsv", sep="\t", header=None, dtype=str)
-    metrics = qc.measure(counts, qc.gene_groups(genes[1], PATTERNS, "human"))
+    metrics = qc.measure(counts, qc.match_groups(genes[1], PATTERNS, "human"))
     assert metrics["total_counts"].sum() == 6_390_631
     assert metrics["n_genes_by_counts"].sum() == counts.nnz
     assert 1 < metrics["pct_counts_mt"].median() < 4
@@ -444,7 +442,7 @@ def test_each_sample_is_looked_at_alone():
 
 
 def test_summary_counts_each_reason():
-    assert qc.summary(pd.Series(["", "min_genes", "max_pct_mt", "min_genes"])) == (
+    assert qc.summarise(pd.Series(["", "min_genes", "max_pct_mt", "min_genes"])) == (
         "4 cells, 3 dropped (max_pct_mt 1; min_genes 2)"
     )
-    assert qc.summary(pd.Series([""])) == "1 cells, 0 dropped"
+    assert qc.summarise(pd.Series([""])) == "1 cells, 0 dropped"

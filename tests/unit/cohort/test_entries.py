@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from cohort import list_files
-from cohort._entries import entries_of_files, list_entries
+from cohort._entries import list_entries, match_files
 from job import InputError
 
 TRIO = ("matrix.mtx", "barcodes.tsv", "features.tsv")
@@ -26,7 +26,7 @@ def test_a_folder_is_one_matrix(tmp_path, zipped, features):
     (entry,) = list_entries(tmp_path / "run")
     assert (entry.name, entry.row, list(entry.parts)) == ("run", None, ["matrix", "barcodes", "features"])
     assert len(entry.files) == 3
-    assert entries_of_files([str(file) for file in list_files(tmp_path / "run")]) == [entry]
+    assert match_files([str(file) for file in list_files(tmp_path / "run")]) == [entry]
 
 
 def test_each_prefix_of_a_folder_is_a_matrix(tmp_path):
@@ -35,7 +35,7 @@ def test_each_prefix_of_a_folder_is_a_matrix(tmp_path):
     entries = list_entries(tmp_path / "raw")
     assert [entry.name for entry in entries] == ["GSM1_A", "GSM2_B"]
     assert len(list_files(tmp_path / "raw")) == 6
-    assert entries_of_files([str(file) for file in list_files(tmp_path / "raw")]) == entries
+    assert match_files([str(file) for file in list_files(tmp_path / "raw")]) == entries
 
 
 def test_a_sheet_may_name_one_prefix(tmp_path):

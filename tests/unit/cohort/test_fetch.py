@@ -207,7 +207,7 @@ def test_a_part_of_another_address_is_dropped(server, part):
     server.seen.clear()
     assert get(server, part, url=server.url + "2") == DATA
     assert starts(server) == [0]
-    assert "secret" not in fetch.note_of(part).read_text()
+    assert "secret" not in fetch.name_note(part).read_text()
 
 
 def test_a_part_without_its_note_is_dropped(server, part):

@@ -34,7 +34,7 @@ COHORT = counted([[50, 40, 10], [30, 20, 0], [5, 4, 0], [60, 0, 30]])
 
 def test_ids_of_awkward_labels():
     labels = ["CD4-positive, alpha-beta T cell", "platelet/megakaryocyte", "CD14+ Monocytes", "NA", "0012"]
-    assert filter_step.slugs(labels) == {
+    assert filter_step.name_ids(labels) == {
         "CD4-positive, alpha-beta T cell": "cd4_positive_alpha_beta_t_cell",
         "platelet/megakaryocyte": "platelet_megakaryocyte",
         "CD14+ Monocytes": "cd14_monocytes",
@@ -44,13 +44,13 @@ def test_ids_of_awkward_labels():
 
 
 def test_labels_that_share_an_id_all_get_a_digest():
-    ids = filter_step.slugs(["B cell", "B-cell", "NK"])
+    ids = filter_step.name_ids(["B cell", "B-cell", "NK"])
     # the first six digits of `printf 'B cell' | sha256sum`, and so on
     assert ids == {"B cell": "b_cell-11311d", "B-cell": "b_cell-2b238d", "NK": "nk"}
 
 
 def test_empty_and_long_labels_get_a_digest():
-    ids = filter_step.slugs(["+++", "x" * 60, "y" * 61])
+    ids = filter_step.name_ids(["+++", "x" * 60, "y" * 61])
     assert re.fullmatch(r"-[0-9a-f]{6}", ids["+++"])
     assert ids["x" * 60] == "x" * 60
     assert re.fullmatch(r"y{60}-[0-9a-f]{6}", ids["y" * 61])
@@ -64,24 +64,24 @@ labels = st.lists(st.one_of(st.text(max_size=80), st.text("aAbB-_+ ", max_size=4
 @example(["a-b", "a_b", "A B", "a"], None)
 @example(["İ", "i", "ß", "SS"], None)
 def test_ids_are_one_to_one_path_safe_and_free_of_order(labels, random):
-    ids = filter_step.slugs(labels)
+    ids = filter_step.name_ids(labels)
     assert set(ids) == set(labels)
     assert len({slug.casefold() for slug in ids.values()}) == len(labels)
     assert all(re.fullmatch(r"[a-z0-9_-]{1,67}", slug) for slug in ids.values())
     shuffled = list(reversed(labels)) if random is None else random.sample(labels, len(labels))
-    assert filter_step.slugs(shuffled) == ids
+    assert filter_step.name_ids(shuffled) == ids
 
 
 def test_the_digest_of_a_label_is_no_other_labels_id():
-    digest = filter_step.slugs(["B cell", "B-cell"])["B cell"]
-    assert len(set(filter_step.slugs(["B cell", "B-cell", digest, digest.upper()]).values())) == 4
+    digest = filter_step.name_ids(["B cell", "B-cell"])["B cell"]
+    assert len(set(filter_step.name_ids(["B cell", "B-cell", digest, digest.upper()]).values())) == 4
 
 
 def test_labels_that_share_the_digest_too_are_refused():
     # two of 20,000 punctuation-only labels with the same first six digits of their sha256 (birthday)
     alike = [f"{'+' * (i // 100)}{'-' * (i % 100)}" for i in range(20_000)]
     with pytest.raises(InputError, match=r"get the same id; rename one in the column of load\.cell_type"):
-        filter_step.slugs(sorted(set(alike)))
+        filter_step.name_ids(sorted(set(alike)))
 
 
 # counting
@@ -96,7 +96,7 @@ def test_cross_count_leaves_unusable_cells_out():
         }
     )
     for table in (cells, cells.astype("category")):
-        counts = filter_step.cross_count(table)
+        counts = filter_step.count_cells(table)
         assert counts.to_dict() == {"B": {"a": 1, "b": 0}, "T": {"a": 0, "b": 2}}
 
 
@@ -242,7 +242,7 @@ def test_sample_table_carries_the_covariates_and_nothing_else():
     )
     totals = pd.Series({"NA": 3, "0012": 7})
     reason = pd.Series({"NA": "few_cells_in_sample", "0012": ""})
-    table = filter_step.sample_table(loaded, totals, reason, ["age", "sex"])
+    table = filter_step.describe_samples(loaded, totals, reason, ["age", "sex"])
     assert table.columns.tolist() == ["sample", "donor", "cells", "kept", "reason", "age", "sex"]
     assert table["cells"].tolist() == [7, 3]
     assert table["kept"].tolist() == [True, False]
@@ -254,10 +254,10 @@ def test_cell_type_table_lists_every_label_by_id():
     _, types = filter_step.choose(
         counted([[9, 8], [9, 0]], types=["b cell", "A cell"]), **{**OFF, "min_cells_per_type": 9}
     )
-    table = filter_step.cell_type_table(types)
+    table = filter_step.describe_cell_types(types)
     assert table.columns.tolist() == ["id", "label", "cells", "samples", "kept", "reason"]
     assert table.values.tolist() == [
         ["a_cell", "A cell", 8, 1, False, "few_cells_in_type"],
         ["b_cell", "b cell", 18, 2, True, ""],
     ]
-    assert filter_step.summary(table["kept"], table["reason"]) == "1 of 2 kept (few_cells_in_type 1)"
+    assert filter_step.summarise(table["kept"], table["reason"]) == "1 of 2 kept (few_cells_in_type 1)"

@@ -263,7 +263,7 @@ def test_memory_does_not_grow_with_the_matrix(tmp_path):
     block_values=st.integers(1, 20),
 )
 def test_cuts_cover_each_line_once(lengths, block_values):
-    cuts = list(_blocks.cuts(np.array(lengths, dtype=int), block_values))
+    cuts = list(_blocks.cut_lines(np.array(lengths, dtype=int), block_values))
     assert [line for start, stop in cuts for line in range(start, stop)] == list(range(len(lengths)))
     for start, stop in cuts:
         assert sum(lengths[start:stop]) <= block_values or stop == start + 1
@@ -287,7 +287,7 @@ def test_any_order_of_triplets_gives_the_same_rows(data):
             part = order[start : start + size]
             yield rows[part], columns[part], x[rows[part], columns[part]]
 
-    blocks = list(_blocks.in_row_order(triplets, *shape, data.draw(st.integers(1, 12))))
+    blocks = list(_blocks.order_rows(triplets, *shape, data.draw(st.integers(1, 12))))
     np.testing.assert_array_equal(np.concatenate([block.toarray() for block in blocks]), x)
 
 
@@ -417,7 +417,7 @@ def test_one_bad_value_that_no_sample_saw_is_found(value):
     with pytest.raises(
         InputError, match=r"^file: X: cell 'c' has (0.5|-1|nan|inf|3e\+09), not a count; set load.counts"
     ):
-        _shards.whole_numbers(x, "file: X", pd.Index(["a", "b", "c"]))
+        _shards.check_counts(x, "file: X", pd.Index(["a", "b", "c"]))
 
 
 def test_bad_values_of_later_blocks_are_found(tmp_path):
@@ -431,7 +431,7 @@ def test_bad_values_of_later_blocks_are_found(tmp_path):
 
 def test_whole_numbers_are_canonical():
     x = csr_array((np.array([5.0, 1, 0, 2]), np.array([2, 0, 1, 2]), np.array([0, 3, 4])), shape=(2, 3))
-    made = _shards.whole_numbers(x, "X", pd.Index(["a", "b"]))
+    made = _shards.check_counts(x, "X", pd.Index(["a", "b"]))
     assert made.dtype == np.int32
     assert made.has_canonical_format
     assert made.nnz == 3  # the stored zero is no count
@@ -562,7 +562,7 @@ def test_wrong_sheets(tmp_path):
     ],
 )
 def test_labels_are_text(values, wanted):
-    made = _values.labels(pd.Series(values))
+    made = _values.clean_labels(pd.Series(values))
     assert made.astype(object).where(made.notna(), None).tolist() == wanted
     assert made.cat.categories.tolist() == sorted({label for label in wanted if label is not None})
 
@@ -726,7 +726,7 @@ def test_covariates_are_typed_in_every_table(tmp_path):
     ],
 )  # fmt: skip
 def test_numbers(values, kind, wanted):
-    made = _values.numbers(_values.labels(pd.Series(values, dtype=object)), kind)
+    made = _values.parse_numbers(_values.clean_labels(pd.Series(values, dtype=object)), kind)
     assert made.fillna(-1).tolist() == wanted
 
 
@@ -764,7 +764,10 @@ tables = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5) | st.none()), 
 def frame(rows):
     donor, pool = zip(*rows, strict=True)
     return pd.DataFrame(
-        {"donor": _values.labels(pd.Series(donor)), "pool": _values.labels(pd.Series(pool, dtype=object))}
+        {
+            "donor": _values.clean_labels(pd.Series(donor)),
+            "pool": _values.clean_labels(pd.Series(pool, dtype=object)),
+        }
     )
 
 

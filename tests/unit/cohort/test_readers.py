@@ -185,7 +185,7 @@ def test_copies_are_unusable_and_two_people_of_one_id_are_told_apart(tmp_path):
 
 
 def test_a_file_of_copies_only_is_used():
-    values = pd.DataFrame({"is_primary_data": _values.labels(pd.Series([False, False]))})
+    values = pd.DataFrame({"is_primary_data": _values.clean_labels(pd.Series([False, False]))})
     assert _who.find_copies(values).tolist() == [False, False]
 
 
@@ -210,9 +210,9 @@ def test_samples_that_mix_tissues_and_labels_written_alike_are_warned_of(tmp_pat
 
 def test_words_that_mean_missing(tmp_path):
     words = pd.Series(["NA", "n/a", "Unknown", "unassigned", "pooled", "", " none ", "x "])
-    assert _values.labels(words).isna().tolist() == [True] * 6 + [False] * 2
-    assert _values.labels(words, ("None",)).isna().sum() == 7
-    assert _values.labels(words, None).isna().sum() == 1
+    assert _values.clean_labels(words).isna().tolist() == [True] * 6 + [False] * 2
+    assert _values.clean_labels(words, ("None",)).isna().sum() == 7
+    assert _values.clean_labels(words, None).isna().sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_words_that_mean_missing(tmp_path):
     ],
 )
 def test_ages_with_a_unit(label, unit, number):
-    found = _values.numbers(_values.labels(pd.Series([label])), "numeric", unit).iloc[0]
+    found = _values.parse_numbers(_values.clean_labels(pd.Series([label])), "numeric", unit).iloc[0]
     assert found == pytest.approx(number, nan_ok=True)
 
 

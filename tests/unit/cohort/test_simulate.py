@@ -291,7 +291,7 @@ def test_same_seed_same_cohort_another_seed_another():
 
 def test_with_share_by_hand():
     # 1 of 4 becomes 3 of 4: the others share what is left in their old proportion
-    rates = simulate.with_share(np.array([[1.0, 1.0, 2.0]]), np.array([True, False, False]), np.array([0.75]))
+    rates = simulate.set_share(np.array([[1.0, 1.0, 2.0]]), np.array([True, False, False]), np.array([0.75]))
     np.testing.assert_allclose(rates, [[3.0, 1 / 3, 2 / 3]])
 
 
@@ -299,7 +299,7 @@ def test_cell_counts_have_negative_binomial_mean_and_variance():
     rng = np.random.default_rng(1)
     cells = 20000
     rates = np.full((cells, 2), 0.5)
-    counts = simulate.cell_counts(
+    counts = simulate.draw_cells(
         rng, rates, np.array(["", ""]), np.full(cells, "healthy"), counts_per_cell=40, counts_sd=0
     )
     # mean 20, variance 20 + 0.3 x 20^2 = 140

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from embedding import dimred
-from embedding.dimred import link, mix, reduce
+from embedding.dimred import find_neighbors, reduce, run_harmony
 from job import InputError, collect_warnings
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
@@ -62,7 +62,7 @@ def distance_of_pools(coordinates, cells):
 
 def test_pools_mix_and_types_stay_apart(pca, cells):
     components = pca.drop(columns="cell").to_numpy()
-    mixed, status = mix(components, cells["pool"], **HARMONY)
+    mixed, status = run_harmony(components, cells["pool"], **HARMONY)
     assert mixed.shape == components.shape
     assert mixed.dtype == np.float32
     assert distance_of_pools(components, cells) > 2.5
@@ -76,26 +76,28 @@ def test_pools_mix_and_types_stay_apart(pca, cells):
 
 def test_threads_change_nothing(pca, cells):
     components = pca.drop(columns="cell").to_numpy()
-    one, _ = mix(components, cells["pool"], **HARMONY)
-    two, _ = mix(components, cells["pool"], **(HARMONY | {"threads": 2}))
+    one, _ = run_harmony(components, cells["pool"], **HARMONY)
+    two, _ = run_harmony(components, cells["pool"], **(HARMONY | {"threads": 2}))
     np.testing.assert_array_equal(one, two)
 
 
 def test_too_few_iterations_are_recorded(pca, cells):
-    _, status = mix(pca.drop(columns="cell").to_numpy(), cells["pool"], **(HARMONY | {"max_iter_harmony": 1}))
+    _, status = run_harmony(
+        pca.drop(columns="cell").to_numpy(), cells["pool"], **(HARMONY | {"max_iter_harmony": 1})
+    )
     assert status == {"batches": 2, "iterations": 1, "converged": False, "reason": ""}
 
 
 def test_without_batch_or_with_one_level_components_stay(pca, cells):
     components = pca.drop(columns="cell").to_numpy()
     for batch, reason in [(None, ""), (pd.Series("1", cells.index), "one_level")]:
-        same, status = mix(components, batch, **HARMONY)
+        same, status = run_harmony(components, batch, **HARMONY)
         np.testing.assert_array_equal(same, components)
         assert status == {"batches": 1, "iterations": 0, "converged": None, "reason": reason}
 
 
 def test_a_dozen_cells_have_one_harmony_cluster(pca, cells):
-    mixed, _ = mix(pca.drop(columns="cell").to_numpy()[:12], cells["pool"][:12], **HARMONY)
+    mixed, _ = run_harmony(pca.drop(columns="cell").to_numpy()[:12], cells["pool"][:12], **HARMONY)
     assert np.isfinite(mixed).all()
 
 
@@ -131,7 +133,7 @@ def test_more_neighbours_than_cells(pca):
     coordinates = pca.drop(columns="cell").to_numpy()[:15]
     message = "dimred.n_neighbors: 15 neighbours need more than 15 kept cells; lower dimred.n_neighbors"
     with pytest.raises(InputError, match=message):
-        link(coordinates, pca["cell"][:15], n_neighbors=15, random_state=0)
+        find_neighbors(coordinates, pca["cell"][:15], n_neighbors=15, random_state=0)
 
 
 def test_all_threads_stay_on_the_cores_of_the_rule():

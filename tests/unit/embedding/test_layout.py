@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from embedding import layout
-from embedding.dimred import link
+from embedding.dimred import find_neighbors
 from embedding.layout import draw, lay_out
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
@@ -36,7 +36,9 @@ def coordinates(types):
 
 def linked(coordinates):
     """The neighbour graph as dimred makes it."""
-    return link(coordinates, pd.Series([f"cell{i}" for i in range(N_CELLS)]), n_neighbors=15, random_state=0)
+    return find_neighbors(
+        coordinates, pd.Series([f"cell{i}" for i in range(N_CELLS)]), n_neighbors=15, random_state=0
+    )
 
 
 @pytest.fixture(scope="module")
