@@ -27,11 +27,9 @@ class Cells:
 def describe_cells(sources: list[Source], roles: dict[str, str | None], known: Known) -> Cells:
     """One row per input cell, in the order of the files. known: what the config and its tables say.
 
-    Raises InputError when there is no cell, when two have the same name, and when a table matches none.
+    Raises InputError when two cells have the same name, and when a table matches none.
     """
     obs = pd.concat([source.obs for source in sources])
-    if obs.index.empty:
-        raise InputError("cohort: its files hold no cell; correct cohort.path")
     sizes = [len(source.obs) for source in sources]
     file = pd.Series(np.repeat(np.array([source.name for source in sources], dtype=object), sizes))
     obs, notes = known.join(obs, file, roles)

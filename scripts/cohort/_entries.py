@@ -6,11 +6,11 @@ three files of a 10x matrix may have a prefix, as in GEO: each prefix is an entr
 the filtered matrix is taken.
 """
 
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cohort._texts import read_rows
 from job import InputError
 
 TENX = re.compile(r"(.*?)(matrix\.mtx|barcodes\.tsv|features\.tsv|genes\.tsv)(\.gz)?")
@@ -56,7 +56,8 @@ def list_entries(path: Path, key: str = "cohort.path") -> list[Entry]:
     key: the setting that names the path. Raises InputError, one line, for what cannot be read.
     """
     if path.suffix != ".tsv":
-        return _list_path(path, path.name if path.is_dir() else path.stem, None, key)
+        is_folder = path.is_dir() and path.suffix != ".zarr"
+        return _list_path(path, path.name if is_folder else path.stem, None, key)
     entries = []
     for row in read_sheet(path):
         place = path.parent / row["path"]
@@ -84,29 +85,14 @@ def match_files(files: list[str]) -> list[Entry]:
 
 def read_sheet(sheet: Path) -> list[dict[str, str]]:
     """Rows of a sample sheet, values stripped, without empty rows. InputError when it is not one."""
-    try:
-        text = sheet.read_text(encoding="utf-8-sig")  # Excel begins a file with a mark of its own
-    except (FileNotFoundError, PermissionError) as error:
-        raise InputError(f"cohort.path: {sheet} cannot be read ({error.strerror}); correct it") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{sheet}: is not text in UTF-8; save it as text in UTF-8, separated by tabs"
-        ) from error
-    lines = [[field.strip() for field in line] for line in csv.reader(text.splitlines(), delimiter="\t")]
-    lines = [line for line in lines if any(line)]
-    header, rows = (lines[0], lines[1:]) if lines else ([], [])
+    header, rows = read_rows(sheet, "cohort.path")
     if "path" not in header or not rows:
         has = ", ".join(header) or "none"
         raise InputError(
             f"{sheet}: {len(rows)} rows, columns {has}; needs a header with a column 'path', "
             "separated by tabs, and a row per file"
         )
-    for number, line in enumerate(rows, start=1):
-        if len(line) > len(header):
-            raise InputError(
-                f"{sheet}: row {number} has {len(line)} fields for {len(header)} columns; correct it"
-            )
-    table = [dict(zip(header, line + [""] * (len(header) - len(line)), strict=True)) for line in rows]
+    table = [dict(zip(header, row, strict=True)) for row in rows]
     paths = [row["path"] for row in table]
     for row in table:
         if not row["path"]:

@@ -34,7 +34,7 @@ def choose_genes(
     symbols: of all features, in the order of the columns, indexed by id. kinds: column of the file -> kind
     of each feature. genome: `load.genome`. genomes: of each feature, where the file says it apart from the
     names. A genome in front of ids and symbols is taken off. Raises InputError when genes are of several
-    genomes and load.genome does not choose one.
+    genomes and load.genome does not choose one, and when none is of the one it names.
     """
     keep, left_out = np.full(len(symbols), True), {}
     for column, gene in GENES.items():
@@ -43,22 +43,24 @@ def choose_genes(
             for kind, number in pd.Series(kinds[column][other].astype(str)).value_counts().items():
                 left_out[kind or "without a kind"] = int(number)
             keep &= ~other
-    written = _find_genomes(symbols) if genomes is None else genomes
+    written = _find_genomes(symbols, keep) if genomes is None else genomes
     if written is not None:
         found = sorted(set(written[keep]) - {""})
-        if len(found) > 1 and genome not in found:
+        if found and genome not in found and (genome is not None or len(found) > 1):
             counts = join_names(f"{name} {int((written[keep] == name).sum()):,}" for name in found)
-            raise InputError(
-                f"load.genome: {path} has genes of {len(found)} genomes ({counts}); "
-                "set load.genome to one of them"
+            has = (
+                f"genes of {len(found)} genomes"
+                if genome is None
+                else f"no gene of {genome!r}; its genomes are"
             )
+            raise InputError(f"load.genome: {path} has {has} ({counts}); set load.genome to one of them")
         if len(found) > 1:
             for name in found:
                 if name != genome:
                     left_out[f"gene of {name}"] = int((keep & (written == name)).sum())
             keep &= written == genome
     chosen = symbols[keep]
-    if _find_genomes(chosen) is not None:
+    if _find_genomes(symbols, keep) is not None:
         chosen = pd.Series(
             [GENOME.sub("", str(symbol), count=1) for symbol in chosen],
             index=[GENOME.sub("", str(gene), count=1) for gene in chosen.index],
@@ -67,10 +69,10 @@ def choose_genes(
     return chosen, np.flatnonzero(keep), left_out
 
 
-def _find_genomes(symbols: pd.Series) -> np.ndarray | None:
-    """The genome in front of each id, or symbol; None unless most features have one."""
+def _find_genomes(symbols: pd.Series, keep: np.ndarray) -> np.ndarray | None:
+    """The genome in front of each id, or symbol; None unless most of the features to keep have one."""
     for names in (symbols.index, symbols):
         found = [GENOME.match(str(name)) for name in names]
-        if len(found) and sum(map(bool, found)) >= AT_LEAST * len(found):
+        if keep.any() and np.mean([match is not None for match in np.array(found)[keep]]) >= AT_LEAST:
             return np.array([match[1] if match else "" for match in found], dtype=object)
     return None

@@ -60,9 +60,12 @@ def select_columns(
     """The wanted columns from the sheet's row or from the file, indexed by barcode.
 
     A column of the sheet holds for all cells of its row and wins over a column of that name in the file.
-    available: columns of the file; read: gives one of them. Raises InputError for a missing column.
+    available: columns of the file; read: gives one of them. Raises InputError without a cell and for a
+    missing column.
     """
-    row, available = row or {}, list(available)
+    row, available, names = row or {}, list(available), pd.Index(barcodes, dtype=object).astype(str)
+    if names.empty:
+        raise InputError(f"{path}: holds no cell; correct cohort.path, or leave it out of the sheet")
     columns = {}
     for column, setting in wanted.columns.items():
         if column in row:
@@ -77,7 +80,7 @@ def select_columns(
     for column in wanted.optional:
         if column not in columns and (column in row or column in available):
             columns[column] = row[column] if column in row else read(column)
-    return pd.DataFrame(columns, index=pd.Index(barcodes, dtype=object).astype(str))
+    return pd.DataFrame(columns, index=names)
 
 
 def join_names(names: Iterable) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from cohort._source import Note, join_names
+from cohort._texts import read_rows
 from cohort._values import format_label
-from files import read_tsv
 from job import InputError
 
 CELL = ("cell", "barcode", "barcodes", "cell_id", "CELL", "Barcode")  # names of the column that names cells
@@ -55,13 +55,8 @@ def read_sample_table(path: str | None, sample: str | None, donor: str | None) -
 
 
 def _read_table(path: str, setting: str, keys: tuple[str, ...]) -> Table:
-    try:
-        rows = read_tsv(path)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{setting}: {path} cannot be read as text separated by tabs ({error})") from error
-    rows.columns = [column.strip().removeprefix("\ufeff") for column in rows.columns]
-    rows = rows.apply(lambda column: column.str.strip())
-    rows = rows[(rows != "").any(axis=1)]
+    header, fields = read_rows(Path(path), setting)
+    rows = pd.DataFrame(fields, columns=header, dtype=object).drop(columns="", errors="ignore")
     key = next((column for column in keys if column in rows), None)
     if key is None:
         raise InputError(

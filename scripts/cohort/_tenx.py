@@ -73,4 +73,8 @@ def open_folder(entry: Entry, wanted: Wanted) -> Source:
 
 def _read_headerless(path: Path) -> pd.DataFrame:
     """A TSV without header as text; columns 0, 1, ..."""
-    return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+    text = {"dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
+    try:
+        return pd.read_csv(path, sep="\t", header=None, **text)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame({0: []}, dtype=str)

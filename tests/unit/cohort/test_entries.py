@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from cohort import list_files
-from cohort._entries import list_entries, match_files
+from cohort._entries import list_entries, match_files, read_sheet
 from job import InputError
 
 TRIO = ("matrix.mtx", "barcodes.tsv", "features.tsv")
@@ -112,3 +112,23 @@ def test_a_sheet_with_a_fault_is_one_line(tmp_path, text, message):
     (tmp_path / "sheet.tsv").write_text(text)
     with pytest.raises(InputError, match=message):
         list_entries(tmp_path / "sheet.tsv")
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_the_rows_after_it(tmp_path):
+    """The rows of two files became one row of the first."""
+    (tmp_path / "sheet.tsv").write_text('path\tdonor\tsex\na.h5ad\t"D3\tf\nb.h5ad\tD4\tm\n')
+    with pytest.raises(
+        InputError, match=r"^cohort.path: .*sheet.tsv has a quote that is not closed.* line 3"
+    ):
+        read_sheet(tmp_path / "sheet.tsv")
+
+
+def test_a_sheet_with_two_columns_of_one_name_is_refused(tmp_path):
+    (tmp_path / "sheet.tsv").write_text("path\tage\tage\na.h5ad\t1\t2\n")
+    with pytest.raises(InputError, match="has two columns 'age'; remove one"):
+        read_sheet(tmp_path / "sheet.tsv")
+
+
+def test_letters_that_some_systems_take_for_line_ends_are_text(tmp_path):
+    (tmp_path / "sheet.tsv").write_bytes("path\tdonor\ra\u2028b.h5ad\tD\x1c1\r".encode())
+    assert read_sheet(tmp_path / "sheet.tsv") == [{"path": "a\u2028b.h5ad", "donor": "D\x1c1"}]

@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from cohort import _features, _tables, _values, _who
 from job import InputError
+from odd_files import WRITERS, Part
 from small_cohort import CELLS, assert_counts, cohort, expected, run, tenx_folder, written
 
 
@@ -147,6 +148,7 @@ def test_a_table_of_cells_brings_donors_of_a_hashed_capture(tmp_path):
     [
         ("name\tage\n1000_0\t3\n", "load.sample_table: .* has no column that names its rows"),
         ("donor\tage\n1000_0\t3\n1000_0\t4\n", "has several rows for '1000_0'; keep one"),
+        ('donor\tage\n"1000_0\t3\n1000_1\t4\n1000_2"\t5\n', "has a quote that is not closed, or text beside"),
         ("donor\tage\nx\t3\n", "no row of .* matches a cell of the cohort"),
     ],
 )
@@ -246,3 +248,44 @@ def test_versions_of_gene_ids_are_taken_off_where_files_then_share_more(tmp_path
     result = run(tmp_path, tmp_path / "sheet.tsv")
     assert result.genes["gene_id"].tolist() == second.var_names.tolist()
     assert csr_matrix(first.X).sum() + second.X.sum() == result.facts["counts"]["input"]
+
+
+# ---------------------------------------------------------------- smallest cases that random cohorts gave
+
+
+@pytest.mark.parametrize("kind", ["tenx folder", "tenx h5", "h5ad", "loom"])
+def test_a_file_without_cells_is_one_line(tmp_path, kind):
+    """A folder of 10x ended in a traceback, an h5ad in advice on counts."""
+    part = Part(
+        "a", kind, [], pd.DataFrame(index=[]), ["g1", "g2"], ["A", "B"], None, np.zeros((0, 2), dtype=int)
+    )
+    WRITERS[kind](part, tmp_path)
+    (tmp_path / "sheet.tsv").write_text(
+        "path\tdonor\n" + "".join(f"{f.name}\td\n" for f in tmp_path.iterdir())
+    )
+    with pytest.raises(InputError, match=r"a\S*: holds no cell; correct cohort.path, or leave it out"):
+        run(tmp_path, tmp_path / "sheet.tsv", sample="donor", cell_type=None)
+
+
+def test_a_zarr_folder_names_cells_and_tables_without_its_suffix(tmp_path):
+    cohort().write_zarr(tmp_path / "run1.zarr")
+    result = run(tmp_path, tmp_path / "run1.zarr", sample=None, donor=None)
+    assert set(result.cells["sample"]) == {"run1"}
+
+
+def test_a_file_with_genes_of_another_genome_than_set_is_refused(tmp_path):
+    data = cohort()
+    data.var_names = [f"mm10___{name}" for name in data.var_names]
+    with pytest.raises(
+        InputError, match=r"load.genome: .* has no gene of 'GRCh38'; its genomes are \(mm10 25\)"
+    ):
+        run(tmp_path, written(data, tmp_path), genome="GRCh38")
+
+
+def test_antibodies_do_not_hide_the_genomes_in_front_of_genes():
+    ids = ["GRCh38_G1", "mm10___G2", "CD3", "CD4", "CD8"]
+    symbols = pd.Series(ids, index=ids)
+    kinds = {"feature_types": np.array(["Gene Expression"] * 2 + ["Antibody Capture"] * 3)}
+    with pytest.raises(InputError, match="genes of 2 genomes"):
+        _features.choose_genes("x", symbols, kinds, None)
+    assert _features.choose_genes("x", symbols, kinds, "mm10")[0].tolist() == ["G2"]
