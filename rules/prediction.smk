@@ -1,7 +1,7 @@
-# How well the expression of a cell type predicts a numeric covariate of its samples.
+# How well the expression of a cell type predicts a covariate of its samples.
 
 
-FOLD_SETTINGS = ("folds", "repeats", "inner_folds")
+FOLD_SETTINGS = ("target", "level", "reference", "folds", "repeats", "inner_folds")
 
 
 rule ridge:
@@ -23,7 +23,7 @@ rule ridge:
         **requests("ridge"),
     params:
         digest("prediction/ridge"),
-        **settings("ridge", "target", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
+        **settings("ridge", "n_top_genes", "min_share", "permutations", *FOLD_SETTINGS),
         alpha=lambda wildcards: float(wildcards.alpha),
         random_state=config["random_state"],
     script:
@@ -46,7 +46,7 @@ rule baselines:
         **requests("baselines"),
     params:
         digest("prediction/baselines"),
-        **settings("ridge", "target", "baselines", "baseline_alpha", *FOLD_SETTINGS),
+        **settings("ridge", "baselines", "baseline_alpha", *FOLD_SETTINGS),
         random_state=config["random_state"],
     script:
         "../scripts/prediction/baselines.py"
@@ -70,6 +70,7 @@ rule ridge_summary:
         gaps="<results>/ridge/gaps.tsv",
         models="<results>/ridge/models/coefficients.tsv",
         description="<results>/ridge/models/models.json",
+        warnings="<results>/warnings/ridge_summary.tsv",
         alphas=report(
             "<results>/ridge/alphas.png",
             caption="../workflow/captions/alphas.rst",

@@ -50,6 +50,8 @@ def warning_tables(wildcards):
             contrast=list(CONTRASTS),
             part=differential_parts(),
         )
+    if config["ridge"]["target"] and tested_cell_types():
+        paths.append("<results>/warnings/ridge_summary.tsv")
     return paths
 
 

@@ -288,12 +288,20 @@ class Tables:
         n, names = len(self.samples), list(zip(self.types, self.labels, strict=True))
         common = {"target": "age", "samples": n, "donors": n}
         done = {"status": "predicted", "reason": "", "alpha": 10.0, "alpha_edge": "", "permutations": 20}
-        done |= {"best_baseline": "technical", "pvalue": 0.01, "supported": True, "null_r2": -0.1}
+        done |= {
+            "best_baseline": "technical",
+            "pvalue": 0.01,
+            "padj": 0.02,
+            "supported": True,
+            "null_r2": -0.1,
+        }
+        done |= {"conditions_not_met": "", "kind": "number", "level": "", "reference": ""}
         done |= {"null_r2_low": -0.3, "null_r2_high": 0.05}
         numbers = (("gain_mae", 3.5), ("gain_r2", 0.3), ("r2", 0.5), ("mae", 9.0), ("rmse", 11.0))
         done |= {name: value for key, v in numbers for name, value in interval(key, v).items()}
         summary = [common | done | {"cell_type": name, "label": label} for name, label in names[:-1]]
         last = {"cell_type": names[-1][0], "label": names[-1][1], "status": "skipped"}
+        last |= {"conditions_not_met": "", "kind": "number"}
         summary.append(common | last | {"reason": "too_few_samples"})
         self.add("prediction_summary", pd.DataFrame(summary), "tsv")
         types = [name for name, _ in names[:-1]]

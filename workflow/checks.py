@@ -211,16 +211,27 @@ def _check_donors(key: str, contrast: dict, variables: list[str]) -> Iterator[st
 
 
 def check_ridge(config: dict) -> Iterator[str]:
-    """The target is a number; each baseline has a name of its own and columns of a sample, not the target."""
+    """The target is a number, or a category with two levels; each baseline has a name and columns of its own.
+
+    The target is not one of the columns.
+    """
     target, baselines = config["ridge"]["target"], config["ridge"]["baselines"]
+    level, reference = config["ridge"]["level"], config["ridge"]["reference"]
     if not target:
         return
     covariates = covariate_types(config)
-    if covariates.get(target) not in ("numeric", "stage"):
+    if target not in covariates:
+        yield f"ridge.target: {target!r} is not a covariate; name one of load.covariates or set it to null"
+    elif covariates[target] in ("numeric", "stage"):
+        if level is not None or reference is not None:
+            yield f"ridge.level, ridge.reference: {target!r} is a number; set both to null"
+    elif level is None or reference is None:
         yield (
-            f"ridge.target: {target!r} is not a numeric covariate; name one of load.covariates "
-            "or set it to null"
+            f"ridge.target: {target!r} is a category; set ridge.level and ridge.reference, the two levels "
+            "compared, or ridge.target to a number or null"
         )
+    elif level == reference:
+        yield f"ridge.reference: {reference!r} is the level itself; name another level"
     for name in _repeated(["mean", "expression", *(baseline["name"] for baseline in baselines)]):
         yield f"ridge.baselines: the name {name!r} is taken; choose another"
     known = sorted(((OF_SAMPLES - {"donor"}) | covariates.keys() | {"composition"}) - {target})

@@ -19,7 +19,7 @@ from files import read_genes, read_kept
 from job import conclude, job, track_progress
 
 
-def log_normalised(
+def log_normalise(
     shards: list[str], clustered: pd.Index, target_sum: float
 ) -> Iterator[tuple[np.ndarray, sp.csr_array]]:
     """Values of the clustered cells in blocks of cells, shard after shard.
@@ -111,7 +111,7 @@ if __name__ == "__main__":
         cells = tables[0].index
         partitions = [table.loc[cells, "cluster"].astype(int).to_numpy() for table in tables]
         genes = read_genes(shards[0])
-        blocks = log_normalised(shards, cells, settings.target_sum)
+        blocks = log_normalise(shards, cells, settings.target_sum)
         blocks = track_progress(blocks, len(cells), "cells", lambda block: len(block[0]))
         totals, counts = accumulate(blocks, partitions, len(genes)), []
         for path, codes, total in zip(out.markers, partitions, totals, strict=True):

@@ -44,5 +44,8 @@ BY_STEP = {
         "genes_not_converged": "Coefficients of tested genes did not converge.",
         "dispersion_trend_not_fitted": "One mean dispersion stands for the trend, which did not converge.",
     },
+    "ridge_summary": {
+        "permutations_too_few": "One cell type alone cannot be significant with so few permutations.",
+    },
 }
 CODES = {code: means for codes in BY_STEP.values() for code, means in codes.items()}

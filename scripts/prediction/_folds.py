@@ -11,6 +11,7 @@ import pandas as pd
 
 from files import read_cell_types
 from job import InputError
+from prediction._target import Levels, code_target, describe_levels
 
 
 class Split(NamedTuple):
@@ -74,18 +75,13 @@ def permute(values: np.ndarray, donors: np.ndarray, *, permutations: int, random
     return shuffled
 
 
-def check_target(obs: pd.DataFrame, target: str) -> None:
-    """Raise InputError unless the target is a numeric column."""
-    numeric = [name for name in obs if obs[name].dtype.kind in "iuf"]
-    if target not in numeric:
-        what = "not numeric" if target in obs else "not a column of the samples"
-        raise InputError(
-            f"ridge.target: {target} is {what}; set ridge.target to null or one of {', '.join(numeric)}"
-        )
+def judge_samples(
+    target: np.ndarray, donors: np.ndarray, levels: Levels | None, folds: int, inner_folds: int
+) -> tuple[str, str]:
+    """Status of nested cross-validation on these samples, and the reason if it is not possible.
 
-
-def judge_samples(target: np.ndarray, donors: np.ndarray, folds: int, inner_folds: int) -> tuple[str, str]:
-    """Status of nested cross-validation on these samples, and the reason if it is not possible."""
+    Each of two levels needs as many donors as there are folds.
+    """
     count = len(np.unique(donors))
     smallest = count - -(-count // folds)  # donors of the smallest training set
     if count < 2 * folds or smallest < inner_folds:
@@ -93,7 +89,15 @@ def judge_samples(target: np.ndarray, donors: np.ndarray, folds: int, inner_fold
             f"{count} donors are too few for {folds} folds with {inner_folds} inner folds "
             "(ridge.folds, ridge.inner_folds)"
         )
-    if np.ptp(target) == 0:
+    if levels is not None:
+        names = describe_levels(levels)
+        for key, code in {"level": 1, "reference": 0}.items():
+            of_level = len(np.unique(donors[target == code]))
+            if of_level < folds:
+                return "too_few_of_a_level", (
+                    f"{of_level} donors with {names[key]} are too few for {folds} folds (ridge.folds)"
+                )
+    elif np.ptp(target) == 0:
         return "constant_target", f"all samples have the value {target[0]:g}"
     return "predicted", ""
 
@@ -110,28 +114,31 @@ def read_tested_types(path: str) -> list[str]:
 
 
 def choose_samples(
-    obs: pd.DataFrame, *, target: str, folds: int, inner_folds: int
-) -> tuple[np.ndarray, dict[str, object]]:
-    """Samples of a cell type that take part in its prediction, and their status.
+    obs: pd.DataFrame, *, target: str, levels: Levels | None, folds: int, inner_folds: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    """Samples of a cell type that take part in its prediction, their target, and their status.
 
-    obs: sample, donor, used and the target. Returns a mask (samples,) and status, reason, target, samples,
-    donors, target_low, target_high, samples_not_used and samples_without_target. Raises InputError if the
-    target is not numeric.
+    obs: sample, donor, used and the target. Returns a mask (samples,), the target of those that take part,
+    and status, reason, target, samples, donors, target_low, target_high, samples_not_used,
+    samples_without_target (also those of other levels), kind, level and reference.
     """
-    check_target(obs, target)
-    used = obs["used"].to_numpy(bool)
-    takes_part = used & obs[target].notna().to_numpy()
-    donors = obs.loc[takes_part, "donor"].to_numpy(object)
-    values = obs.loc[takes_part, target].astype(float)
-    status, reason = judge_samples(values.to_numpy(), donors, folds, inner_folds)
-    return takes_part, {
-        "status": status,
-        "reason": reason,
-        "target": target,
-        "samples": int(takes_part.sum()),
-        "donors": len(np.unique(donors)),
-        "target_low": values.min(),
-        "target_high": values.max(),
-        "samples_not_used": int((~used).sum()),
-        "samples_without_target": int((used & ~takes_part).sum()),
-    }
+    used, values = obs["used"].to_numpy(bool), code_target(obs[target], levels)
+    takes_part = used & ~np.isnan(values)
+    donors, values = obs.loc[takes_part, "donor"].to_numpy(object), values[takes_part]
+    status, reason = judge_samples(values, donors, levels, folds, inner_folds)
+    return (
+        takes_part,
+        values,
+        {
+            "status": status,
+            "reason": reason,
+            "target": target,
+            "samples": int(takes_part.sum()),
+            "donors": len(np.unique(donors)),
+            "target_low": values.min() if len(values) else np.nan,
+            "target_high": values.max() if len(values) else np.nan,
+            "samples_not_used": int((~used).sum()),
+            "samples_without_target": int((used & ~takes_part).sum()),
+            **describe_levels(levels),
+        },
+    )

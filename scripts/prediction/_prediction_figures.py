@@ -1,5 +1,6 @@
 """Draw the figures of ridge_summary: scores over alpha, and predicted against observed values."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -49,10 +50,16 @@ def add_legend(fig: Figure, of_type: dict, summary: pd.DataFrame) -> None:
 
 
 def draw_predictions(summary: pd.DataFrame, gaps: pd.DataFrame) -> Figure:
-    """Predicted against observed target, mean over repeats, with the line that the corrected gaps use."""
+    """Predicted against observed target, mean over repeats, with the line that the corrected gaps use.
+
+    For a target of two levels: the predicted probability in the samples of each level.
+    """
     fig, of_type = panels(summary, 3.2, 3.4)
     for row in summary[summary["status"] == "predicted"].itertuples():
         axes, rows = of_type[row.cell_type], gaps[gaps["cell_type"] == row.cell_type]
+        if row.kind == "levels":
+            draw_levels(axes, row, rows)
+            continue
         ends = [rows[["observed", "predicted"]].min().min(), rows[["observed", "predicted"]].max().max()]
         axes.plot(ends, ends, color="0.6", linewidth=0.8, label="predicted = observed")
         line = rows.sort_values("observed")
@@ -64,3 +71,18 @@ def draw_predictions(summary: pd.DataFrame, gaps: pd.DataFrame) -> Figure:
         axes.set_title(f"{row.label}, {row.samples} samples\n{text}", fontsize=8)
     add_legend(fig, of_type, summary)
     return fig
+
+
+def draw_levels(axes, row, rows: pd.DataFrame) -> None:
+    """Predicted probability of the level in the samples of each level, side by side, and its mean."""
+    for place in (0, 1):
+        values = rows.loc[rows["observed"] == place, "predicted"].sort_values().to_numpy()
+        axes.scatter(place + np.linspace(-0.2, 0.2, len(values)), values, s=12, alpha=0.7, color="steelblue")
+        label = None if place else "mean of the level"
+        axes.hlines(values.mean(), place - 0.3, place + 0.3, color="darkorange", label=label)
+        axes.text(place, -0.03, f"n = {len(values)}", ha="center", va="top", fontsize=7)
+    axes.set(xlim=(-0.5, 1.5), ylim=(-0.12, 1.05), ylabel=f"probability of {row.level}")
+    axes.set_xticks([0, 1], [f"{row.target} {name}" for name in (row.reference, row.level)])
+    text = f"AUROC {row.auroc:.2f}, R2 {row.r2:.2f}\ngain in AUROC {row.gain_auroc:.2g}"
+    text += f" [{row.gain_auroc_low:.2g}, {row.gain_auroc_high:.2g}] over {row.best_baseline}"
+    axes.set_title(f"{row.label}, {row.samples} samples\n{text}", fontsize=8)

@@ -6,19 +6,31 @@ r2      1 - sum (y - p)^2 / sum (y - mean y)^2; below 0 if the mean is a better 
 mae     mean |y - p|, in units of the target
 rmse    sqrt(mean (y - p)^2), in units of the target
 pearson correlation of y and p; does not depend on scale or level
+
+For a target of two levels, with y 1 or 0 and p a probability, R2 = 1 - Brier score / Brier score of the
+share of the level, and also:
+
+auroc   of the pairs of a sample with the level and one of the reference, both of the same fold, the share in
+        which p is larger with the level; equal p count half. Predictions of different folds are of different
+        models: over all pairs, the share of the level in the training samples, which is lower where the fold
+        has more of it, would score below 0.5 (Parker, Guenter & Bedo 2007, BMC Bioinformatics 8:326)
+calibration_slope, calibration_intercept
+        least-squares line y = intercept + slope * p over samples and repeats; slope 1 and intercept 0 if the
+        share of the level is p among samples with p, slope below 1 if p is too near to 0 and 1
 """
 
 import numpy as np
 import pandas as pd
 
 SCORES = ["r2", "mae", "rmse", "pearson"]
+LEVEL_SCORES = ["auroc", "calibration_slope", "calibration_intercept"]
 INTERVAL = (0.025, 0.975)  # quantiles of the resamples: a 95 % interval
 
 
-def arrange(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arrange(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Predictions of one cell type by one model as arrays.
 
-    Returns observed and predicted (repeats, samples), samples by name, and the donor of each sample.
+    Returns observed, predicted and fold (repeats, samples), samples by name, and the donor of each sample.
     Raises ValueError unless every sample is predicted once per repeat, all samples of a donor in one fold.
     """
     table = predictions.sort_values(["repeat", "sample"], kind="stable")
@@ -30,8 +42,10 @@ def arrange(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarr
     folds = table.groupby(["repeat", "donor"])["fold"].nunique()
     if folds.max() > 1:
         raise ValueError(f"donor {folds.idxmax()[1]} is in more than one fold of a repeat")
-    arrays = [table[name].to_numpy(float).reshape(repeats, samples) for name in ("observed", "predicted")]
-    return arrays[0], arrays[1], table["donor"].to_numpy(object)[:samples]
+    observed, predicted, fold = (
+        table[name].to_numpy(float).reshape(repeats, samples) for name in ("observed", "predicted", "fold")
+    )
+    return observed, predicted, fold, table["donor"].to_numpy(object)[:samples]
 
 
 def resample(donors: np.ndarray, *, bootstraps: int, random_state: int) -> np.ndarray:
@@ -62,6 +76,29 @@ def score(observed: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> n
     return np.stack([values.mean(axis=1) for values in (r2, mae, rmse, pearson)], axis=1)
 
 
+def score_levels(
+    observed: np.ndarray, predicted: np.ndarray, fold: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """LEVEL_SCORES of weighted samples: (resamples, 3).
+
+    observed: 0 or 1, predicted and fold: (repeats, samples); weights: (resamples, samples). NaN if a resample
+    has no pair in a fold, or equal predictions.
+    """
+    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for y, p, folds in zip(observed, predicted, fold, strict=True):
+        one, zero = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+        together = (folds[one][:, None] == folds[zero]).astype(float)
+        larger = (1 + np.sign(p[one][:, None] - p[zero])) / 2 * together
+        wins += ((weights[:, one] @ larger) * weights[:, zero]).sum(axis=1)
+        pairs += ((weights[:, one] @ together) * weights[:, zero]).sum(axis=1)
+    p, y = predicted.T, observed.T  # (samples, repeats); all repeats in one line
+    n, sp, spp = weights.sum(axis=1) * p.shape[1], weights @ p.sum(axis=1), weights @ (p**2).sum(axis=1)
+    sy, spy = weights @ y.sum(axis=1), weights @ (p * y).sum(axis=1)
+    slope = (spy - sp * sy / n) / mask_constant(spp - sp**2 / n, spp)
+    auroc = wins / np.where(pairs > 0, pairs, np.nan)
+    return np.stack([auroc, slope, (sy - slope * sp) / n], axis=1)
+
+
 def mask_constant(centred: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """Sums of squares about the mean; NaN if they are only rounding errors."""
     return np.where(centred > 1e-10 * squares, centred, np.nan)
@@ -78,18 +115,23 @@ def add_interval(name: str, values: np.ndarray) -> dict[str, float]:
 
 
 def compare(expression: np.ndarray, baselines: dict[str, np.ndarray]) -> dict[str, object]:
-    """The gain of expression over the best baseline, the one with the smallest mean absolute error.
+    """The gain of expression over the best baseline.
 
-    expression, and each baseline: (1 + bootstraps, 4) scores of the same resamples, so that differences are
-    paired. gain_mae = MAE of the baseline - MAE of expression, in units of the target; gain_r2 = R2 of
-    expression - R2 of the baseline. Above 0: expression predicts better.
+    expression, and each baseline: (1 + bootstraps, scores) of the same resamples, so that differences are
+    paired; scores: SCORES, then LEVEL_SCORES for a target of two levels. The best baseline has the smallest
+    mean absolute error, or the largest R2 for two levels, where the mean absolute error of a probability is
+    smallest at 0 or 1. gain_mae = MAE of the baseline - MAE of expression, in units of the target; gain_r2
+    and gain_auroc = score of expression - score of the baseline. Above 0: expression predicts better.
     """
-    best = min(baselines, key=lambda name: baselines[name][0, SCORES.index("mae")])
+    names = [*SCORES, *LEVEL_SCORES][: expression.shape[1]]
+    sign = {"mae": -1, "r2": 1} | ({"auroc": 1} if "auroc" in names else {})
+    by = "r2" if "auroc" in names else "mae"
+    best = max(baselines, key=lambda name: sign[by] * baselines[name][0, names.index(by)])
     gain = expression - baselines[best]
-    mae = add_interval("gain_mae", -gain[:, SCORES.index("mae")])
-    r2 = add_interval("gain_r2", gain[:, SCORES.index("r2")])
-    gains = {"best_baseline": best, **mae, **r2}
-    for name in ("gain_mae", "gain_r2"):
+    gains = {"best_baseline": best}
+    for name in sign:
+        gains |= add_interval(f"gain_{name}", sign[name] * gain[:, names.index(name)])
+    for name in [f"gain_{name}" for name in sign]:
         gains[f"{name}_excludes_0"] = not gains[f"{name}_low"] <= 0 <= gains[f"{name}_high"]
     return gains
 

@@ -6,7 +6,7 @@ of the samples: numbers (a missing value becomes the training mean), categories 
 in each cell type (Phipson et al. 2022, Bioinformatics 38:4720). Columns are standardised by the training
 samples. The penalty is chosen from `baseline_alpha` in each training set by the leave-one-out error (Golub,
 Heath & Wahba 1979, Technometrics 21:215; RidgeCV of scikit-learn), so that a baseline with many columns does
-not overfit.
+not overfit. For a target of two levels, `mean` is the share of the level, and predictions are cut to 0..1.
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from files import count_cells, logit_shares, read_obs, stack_tables, write_tsv
 from job import conclude, job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, read_tested_types
+from prediction._target import Levels, bound, find_levels
 
 MEAN = "mean"
 COMPOSITION = "composition"
@@ -63,6 +64,7 @@ def baselines(
     shares: pd.DataFrame,
     *,
     target: str,
+    levels: Levels | None,
     baselines: list[dict],
     baseline_alpha: list[float],
     folds: int,
@@ -75,11 +77,11 @@ def baselines(
     obs: the rows of that cell type; samples that are not used or have no target are left out as in `ridge`.
     Both tables are empty if nothing can be predicted; the status of `ridge` has the reason.
     """
-    takes_part, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
+    choice = {"target": target, "levels": levels, "folds": folds, "inner_folds": inner_folds}
+    takes_part, values, facts = choose_samples(obs, **choice)
     if facts["status"] != "predicted":
         return pd.DataFrame(columns=PREDICTIONS[1:]), pd.DataFrame(columns=FEATURES[1:])
     obs = obs[takes_part].reset_index(drop=True)
-    values = obs[target].to_numpy(float)
     seed = {"inner_folds": inner_folds, "random_state": random_state}
     splits = make_splits(obs["donor"].to_numpy(object), folds=folds, repeats=repeats, **seed)
     predictions, records = [], []
@@ -94,7 +96,7 @@ def baselines(
                 repeat=split.repeat,
                 fold=split.fold,
                 observed=values[split.test],
-                predicted=predict(features, values, split, baseline_alpha),
+                predicted=bound(predict(features, values, split, baseline_alpha), levels),
             )
             predictions.append(part)
     table = pd.concat(predictions, ignore_index=True)[PREDICTIONS[1:]]
@@ -106,8 +108,10 @@ if __name__ == "__main__":
         rows = read_obs(snakemake.input.sums)
         tested = read_tested_types(snakemake.input.cell_types)
         shares, settings = logit_shares(count_cells(rows)), dict(snakemake.params.items())
+        names = {name: settings.pop(name) for name in ("level", "reference")}
+        levels = find_levels(rows, target=settings["target"], **names)
         results = [
-            baselines(rows[rows["cell_type"] == name], shares, **settings)
+            baselines(rows[rows["cell_type"] == name], shares, levels=levels, **settings)
             for name in track_progress(tested, len(tested), "cell types")
         ]
         predictions, features = (

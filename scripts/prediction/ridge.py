@@ -1,10 +1,13 @@
-"""Predict a numeric covariate of each sample from the sums of a cell type, out of fold, for one ridge alpha.
+"""Predict a covariate of each sample from the sums of a cell type, out of fold, for one ridge alpha.
 
 x = ln(1 + 10,000 * count / counts of the sample); an offset of one count per 10,000 is of the size of a
 shallow sum, so depth has less influence than in log2(CPM + 1). In each training set, genes with a count in
 `min_share` of the samples are eligible, and the `n_top_genes` with the largest variance are standardised: z =
 (x - mean) / sd. Ridge regression minimises sum (y - b0 - z b)^2 + alpha sum b^2, y being the target (Hoerl &
-Kennedy 1970, Technometrics 12:55; scikit-learn).
+Kennedy 1970, Technometrics 12:55; scikit-learn). For a target of two levels, y is 1 for the level and 0 for
+the reference, and the prediction, cut to 0..1, is the probability of the level (regression of an indicator:
+Hastie, Tibshirani & Friedman 2009, The Elements of Statistical Learning, section 4.2; docs/methods.md
+compares it with logistic regression).
 
 Folds have whole donors and are the same for every alpha (_folds.py). The error in inner folds, within each
 outer training set, is that by which ridge_summary chooses alpha, without the samples on which it is scored.
@@ -18,9 +21,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from files import read_types, stack_tables, write_tsv
+from files import read_obs, read_types, stack_tables, write_tsv
 from job import conclude, job, track_progress
 from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
+from prediction._target import Levels, bound, find_levels
 
 PREDICTIONS = {
     "repeat": "int64",
@@ -108,14 +112,20 @@ def predict(
     test: np.ndarray,
     genes: np.ndarray,
     alpha: float,
+    levels: Levels | None,
 ) -> np.ndarray:
     """Targets of the test rows, predicted from the columns `genes` by a model of the training rows."""
     table = expression[:, genes]
-    return fit(table[train], targets[train], alpha).predict(table[test])
+    return bound(fit(table[train], targets[train], alpha).predict(table[test]), levels)
 
 
 def cross_validate(
-    expression: np.ndarray, targets: np.ndarray, splits: list[Split], columns: list[np.ndarray], alpha: float
+    expression: np.ndarray,
+    targets: np.ndarray,
+    splits: list[Split],
+    columns: list[np.ndarray],
+    alpha: float,
+    levels: Levels | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Predict the test rows of each split from its training rows, and the same in each inner fold.
 
@@ -129,10 +139,10 @@ def cross_validate(
     distances = (targets - targets.mean(axis=0)) ** 2
     for split, (genes, *inner_genes) in zip(splits, batched(columns, sets), strict=True):
         where = {"repeat": split.repeat, "fold": split.fold}
-        predicted = predict(expression, targets, split.train, split.test, genes, alpha)
+        predicted = predict(expression, targets, split.train, split.test, genes, alpha, levels)
         predictions.append(pd.DataFrame({**where, "row": split.test, "predicted": predicted[:, 0]}))
         errors = [
-            predict(expression, targets, train, test, genes, alpha) - targets[test]
+            predict(expression, targets, train, test, genes, alpha, levels) - targets[test]
             for (train, test), genes in zip(split.inner, inner_genes, strict=True)
         ]
         mse = np.mean(np.concatenate(errors) ** 2, axis=0)
@@ -164,6 +174,7 @@ def ridge(
     genes: pd.DataFrame,
     *,
     target: str,
+    levels: Levels | None,
     alpha: float,
     n_top_genes: int,
     min_share: float,
@@ -178,11 +189,11 @@ def ridge(
     counts, obs, genes: as read_types yields them; samples that are not used or have no target are left out.
     Returns predictions, inner errors, a status row, the coefficients of the model on all samples, and the
     errors with permuted targets. If there are too few samples or genes, the status has the reason and the
-    other tables are empty. Raises InputError if the target is not a numeric column of obs.
+    other tables are empty. levels: as find_levels finds them in all cell types.
     """
-    takes_part, facts = choose_samples(obs, target=target, folds=folds, inner_folds=inner_folds)
-    status = {"alpha": alpha, **facts, "genes": 0}
-    obs, values = obs[takes_part], obs.loc[takes_part, target].to_numpy(float)
+    choice = {"target": target, "levels": levels, "folds": folds, "inner_folds": inner_folds}
+    takes_part, values, facts = choose_samples(obs, **choice)
+    status, obs = {"alpha": alpha, **facts, "genes": 0}, obs[takes_part]
     if status["status"] == "predicted":
         splits = make_splits(
             obs["donor"].to_numpy(object),
@@ -203,7 +214,7 @@ def ridge(
 
     seed = {"permutations": permutations, "random_state": random_state}
     targets = np.column_stack([values, permute(values, obs["donor"].to_numpy(object), **seed)])
-    predictions, inner, null = cross_validate(expression, targets, splits, columns, alpha)
+    predictions, inner, null = cross_validate(expression, targets, splits, columns, alpha, levels)
     rows = predictions.pop("row").to_numpy()
     about = obs[["sample", "donor"]].iloc[rows].reset_index(drop=True)
     predictions = pd.concat([predictions, about], axis=1).assign(observed=values[rows])
@@ -222,8 +233,10 @@ if __name__ == "__main__":
     with job(snakemake) as out:
         tested = read_tested_types(snakemake.input.cell_types)
         settings = dict(snakemake.params.items())
+        names = {name: settings.pop(name) for name in ("level", "reference")}
+        levels = find_levels(read_obs(snakemake.input.sums), target=settings["target"], **names)
         types = track_progress(read_types(snakemake.input.sums, tested), len(tested), "cell types")
-        results = [ridge(*sums, **settings) for sums in types]
+        results = [ridge(*sums, levels=levels, **settings) for sums in types]
         predictions, inner, status, table, null = (
             stack_tables(dict(zip(tested, tables, strict=True))) for tables in zip(*results, strict=True)
         )

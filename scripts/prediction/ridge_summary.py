@@ -4,8 +4,16 @@ In each outer fold of each repeat, alpha is the one with the smallest inner erro
 simpler model). No sample takes part in the choice of the alpha that predicts it, so the scores of "chosen"
 are unbiased; the scores of the best single alpha are not. In the null each permutation chooses its own
 alphas; p = (1 + permutations with at least this R2) / (1 + permutations) (Phipson & Smyth 2010, Stat Appl
-Genet Mol Biol 9:39). The result is the gain over the best baseline with its interval (_scores.py). The final
-model, on all samples, has the alpha with the smallest out-of-fold error.
+Genet Mol Biol 9:39), and padj is adjusted over the cell types (Benjamini & Hochberg 1995, J R Stat Soc B
+57:289). The final model, on all samples, has the alpha with the smallest out-of-fold error.
+
+An error counts as equal to the smallest one if it is less than `TIE` larger, since a penalty that is small
+against all eigenvalues changes nothing. So `alpha_edge` names the end of the sweep only where going on helps.
+
+`supported`: expression adds to what is known without it. All of these: the interval of R2 is above 0 (better
+than the mean of the cohort); the intervals of the gains over the best baseline are above 0, in R2 and in the
+mean absolute error, or the AUROC for two levels; padj is at most `SIGNIFICANT`. `conditions_not_met` has
+those that fail.
 """
 
 import json
@@ -13,21 +21,37 @@ from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from files import read_cell_types, read_tsv, save_figure, write_tsv
-from job import conclude, job, track_progress
+from job import conclude, job, track_progress, warn
 from prediction._prediction_figures import draw_alphas, draw_predictions
-from prediction._scores import SCORES, add_interval, arrange, compare, correct_gaps, resample, score
+from prediction._scores import (
+    LEVEL_SCORES,
+    SCORES,
+    add_interval,
+    arrange,
+    compare,
+    correct_gaps,
+    resample,
+    score,
+    score_levels,
+)
 
 KEYS = ["cell_type", "permutation", "repeat", "fold", "sample"]
 FOLD = ["cell_type", "repeat", "fold"]
 FACTS = ["cell_type", "label", "status", "reason", "target", "samples", "donors"]
-INTERVALS = [f"{name}{end}" for name in SCORES for end in ("", "_low", "_high")]
-MODELS = ["cell_type", "model", "alpha", *INTERVALS]
+LEVELS = ["kind", "level", "reference"]
+INTERVALS, OF_LEVELS = (
+    [f"{name}{end}" for name in names for end in ("", "_low", "_high")] for names in (SCORES, LEVEL_SCORES)
+)
+MODELS = ["cell_type", "model", "alpha", *INTERVALS, *OF_LEVELS]
 GAINS = [f"gain_{name}{end}" for name in ("mae", "r2") for end in ("", "_low", "_high", "_excludes_0")]
-CHANCE = ["null_r2", "null_r2_low", "null_r2_high", "pvalue", "permutations"]
+CHANCE = ["null_r2", "null_r2_low", "null_r2_high", "pvalue", "permutations", "padj"]
 SUMMARY = [*FACTS, "alpha", "alpha_edge", "supported", "best_baseline", *GAINS, *INTERVALS, *CHANCE]
-SIGNIFICANT = 0.05  # p-value against the permutations
+SUMMARY += ["conditions_not_met", *LEVELS, *(name.replace("r2", "auroc") for name in GAINS[4:]), *OF_LEVELS]
+SIGNIFICANT = 0.05  # adjusted p-value against the permutations
+TIE = 0.01  # errors that differ by less, as a share of the smaller one, are equal
 NULL_BAND = (0.05, 0.95)  # quantiles of the null in figures
 INTERCEPT = "(intercept)"  # as ridge names it
 GAPS = ["cell_type", "sample", "donor", "observed", "predicted", "gap", "expected", "corrected_gap"]
@@ -50,8 +74,9 @@ def stack_alphas(tables: list[pd.DataFrame], alphas: list[float]) -> pd.DataFram
 
 
 def select_smallest(errors: pd.DataFrame, by: list[str], error: str) -> pd.DataFrame:
-    """The row with the smallest error for each value of `by`; ties: the larger alpha."""
-    order = errors.sort_values([error, "alpha"], ascending=[True, False], kind="stable")
+    """The row with the largest alpha among the smallest errors, up to TIE, for each value of `by`."""
+    smallest = errors.groupby(by)[error].transform("min")
+    order = errors[errors[error] <= smallest * (1 + TIE)].sort_values("alpha", ascending=False, kind="stable")
     return order.drop_duplicates(by).sort_values(by, ignore_index=True)
 
 
@@ -77,38 +102,69 @@ def compare_with_null(r2: float, null: np.ndarray) -> dict[str, float]:
     return {**band, "pvalue": (1 + (null >= r2).sum()) / (1 + len(null)), "permutations": len(null)}
 
 
-def is_supported(row: dict[str, object]) -> bool:
-    """Whether expression adds to the baselines: intervals of both gains above 0, and significant."""
-    return row["gain_mae_low"] > 0 and row["gain_r2_low"] > 0 and row["pvalue"] <= SIGNIFICANT
+def adjust_and_judge(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with padj over the predicted cell types, supported, and conditions_not_met."""
+    predicted = summary["status"] == "predicted"
+    rows = summary[predicted].copy()
+    if len(rows):
+        rows["padj"] = false_discovery_control(rows["pvalue"].astype(float), method="bh")
+    unmet = [", ".join(list_unmet(row)) for row in rows.to_dict("records")]
+    supported = pd.Series([not names for names in unmet], index=rows.index, dtype=object)
+    return summary.assign(
+        padj=rows["padj"].astype(float).reindex(summary.index),
+        supported=supported.reindex(summary.index),
+        conditions_not_met=pd.Series(unmet, index=rows.index, dtype=object).reindex(
+            summary.index, fill_value=""
+        ),
+    )
 
 
-def choose_final_alphas(predictions: pd.DataFrame) -> pd.Series:
-    """The alpha of the final model of each cell type: smallest out-of-fold squared error, ties: larger."""
+def list_unmet(row: dict[str, object]) -> list[str]:
+    """The conditions of `supported` that a row of the summary does not meet, see above."""
+    intervals = ["r2", "gain_r2", "gain_auroc" if row["kind"] == "levels" else "gain_mae"]
+    unmet = [name for name in intervals if not row[f"{name}_low"] > 0]
+    return unmet + ["padj"] * (not row["padj"] <= SIGNIFICANT)
+
+
+def measure_alphas(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Mean squared error out of fold, mse, of each cell type and alpha."""
     squares = (predictions["observed"] - predictions["predicted"]) ** 2
-    mse = squares.groupby([predictions["cell_type"], predictions["alpha"]]).mean().rename("mse")
-    return select_smallest(mse.reset_index(), ["cell_type"], "mse").set_index("cell_type")["alpha"]
+    return (
+        squares.groupby([predictions["cell_type"], predictions["alpha"]]).mean().rename("mse").reset_index()
+    )
 
 
-def find_edge(alpha: float, alphas: list[float]) -> str:
-    """`lowest` or `highest` if alpha is at the end of the sweep, which should then be extended; else ""."""
-    ends = {min(alphas): "lowest", max(alphas): "highest"}
-    return ends.get(alpha, "") if len(alphas) > 1 else ""
+def find_edge(alpha: float, mse: pd.Series) -> str:
+    """`lowest` or `highest` if alpha is an end of the sweep and better than its neighbour by TIE; else "".
+
+    mse: errors by alpha, ascending.
+    """
+    if len(mse) == 1 or alpha not in (mse.index[0], mse.index[-1]):
+        return ""
+    end, neighbour, name = (0, 1, "lowest") if alpha == mse.index[0] else (-1, -2, "highest")
+    return name if mse.iloc[neighbour] > mse.iloc[end] * (1 + TIE) else ""
 
 
 def assess(
-    models: dict[tuple[str, str], pd.DataFrame], *, bootstraps: int, random_state: int
+    models: dict[tuple[str, str], pd.DataFrame], *, has_levels: bool, bootstraps: int, random_state: int
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     """Scores of all models of one cell type with intervals, and the gains of expression over the baselines.
 
+    has_levels: whether the target is one of two levels, which has LEVEL_SCORES too.
     models: (model, alpha) -> predictions; ("expression", "chosen") and at least one baseline, alpha "".
     """
     arrays = {key: arrange(table) for key, table in models.items()}
-    donors = arrays["expression", "chosen"][2]
+    donors = arrays["expression", "chosen"][3]
     weights = resample(donors, bootstraps=bootstraps, random_state=random_state)
-    values = {key: score(observed, predicted, weights) for key, (observed, predicted, _) in arrays.items()}
-    rows = []
+    values = {}
+    for key, (observed, predicted, fold, _) in arrays.items():
+        values[key] = score(observed, predicted, weights)
+        if has_levels:
+            own = score_levels(observed, predicted, fold, weights)
+            values[key] = np.hstack([values[key], own])
+    rows, names = [], [*SCORES, *LEVEL_SCORES]
     for (model, alpha), scores in values.items():
-        parts = [add_interval(name, scores[:, number]) for number, name in enumerate(SCORES)]
+        parts = [add_interval(name, column) for name, column in zip(names, scores.T, strict=False)]
         rows.append({"model": model, "alpha": alpha} | {k: v for part in parts for k, v in part.items()})
     baselines = {model: scores for (model, _), scores in values.items() if model != "expression"}
     return pd.DataFrame(rows), compare(values["expression", "chosen"], baselines)
@@ -129,22 +185,23 @@ def summarise(
     status: a row per cell type and alpha with FACTS. predictions: of all alphas; combined: of the alphas
     chosen in the folds; null: from score_null; baselines: predictions of each baseline.
     """
-    alphas, final = sorted(status["alpha"].unique()), choose_final_alphas(predictions)
-    summary, scores = [], []
+    errors = measure_alphas(predictions)
+    final = select_smallest(errors, ["cell_type"], "mse").set_index("cell_type")["alpha"]
+    draw, summary, scores = {"bootstraps": bootstraps, "random_state": random_state}, [], []
     types = status.drop_duplicates("cell_type").set_index("cell_type", drop=False)
     for cell_type, facts in track_progress(types.iterrows(), len(types), "cell types"):
-        row = facts[FACTS].to_dict()
+        row = facts[[*FACTS, *LEVELS]].to_dict()
         if row["status"] == "predicted":
             models = collect_models(cell_type, predictions, combined, baselines)
-            table, gain = assess(models, bootstraps=bootstraps, random_state=random_state)
+            table, gain = assess(models, has_levels=row["kind"] == "levels", **draw)
             scores.append(table.assign(cell_type=cell_type))
             scores_of_type = table[table["alpha"] == "chosen"].iloc[0].drop(["model", "alpha"]).to_dict()
             chance = null.loc[null["cell_type"] == cell_type, "r2"].to_numpy()
-            row |= {"alpha": final[cell_type], "alpha_edge": find_edge(final[cell_type], alphas)}
+            mse = errors[errors["cell_type"] == cell_type].set_index("alpha")["mse"]
+            row |= {"alpha": final[cell_type], "alpha_edge": find_edge(final[cell_type], mse)}
             row |= gain | scores_of_type | compare_with_null(scores_of_type["r2"], chance)
-            row["supported"] = is_supported(row)
         summary.append(row)
-    rows = pd.DataFrame(summary).reindex(columns=SUMMARY)
+    rows = adjust_and_judge(pd.DataFrame(summary).reindex(columns=SUMMARY))
     tables = [table.reindex(columns=MODELS) for table in scores]
     return rows, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=MODELS)
 
@@ -229,10 +286,10 @@ def describe_types(summary: pd.DataFrame) -> list[str]:
     for row in summary.itertuples():
         result = f"not predicted: {row.reason}"
         if row.status == "predicted":
-            result = (
-                f"error {row.mae:.3g}, gain {row.gain_mae:.3g} [{row.gain_mae_low:.3g}, "
-                f"{row.gain_mae_high:.3g}] over {row.best_baseline}, p {row.pvalue:.2g}"
-            )
+            name, score = ("auroc", "AUROC") if row.kind == "levels" else ("mae", "error")
+            gain, low, high = (getattr(row, f"gain_{name}{end}") for end in ("", "_low", "_high"))
+            result = f"{score} {getattr(row, name):.3g}, gain {gain:.3g} [{low:.3g}, {high:.3g}] "
+            result += f"over {row.best_baseline}, adjusted p {row.padj:.2g}"
         lines.append(f"{row.label}: {result}")
     return lines
 
@@ -242,13 +299,31 @@ def conclusion(summary: pd.DataFrame) -> str:
     predicted = summary[summary["status"] == "predicted"]
     line = f"{len(predicted)} of {len(summary)} cell types predicted"
     if len(predicted):
-        best = predicted.loc[predicted["gain_mae"].idxmax()]
+        gain = "gain_auroc" if (predicted["kind"] == "levels").all() else "gain_mae"
+        best = predicted.loc[predicted[gain].astype(float).idxmax()]
         line += (
-            f"; {predicted['supported'].astype(bool).sum()} better than every baseline; largest gain "
-            f"{best['gain_mae']:.3g} [{best['gain_mae_low']:.3g}, {best['gain_mae_high']:.3g}] over "
-            f"{best['best_baseline']} in {best['label']}"
+            f"; {predicted['supported'].astype(bool).sum()} supported: better than the mean, the best "
+            f"baseline and chance; largest gain {best[gain]:.3g} [{best[f'{gain}_low']:.3g}, "
+            f"{best[f'{gain}_high']:.3g}] over {best['best_baseline']} in {best['label']}"
         )
     return line
+
+
+def warn_of_few_permutations(summary: pd.DataFrame) -> None:
+    """Warn where a single cell type that no permutation reaches would not be significant over all types."""
+    predicted = summary[summary["status"] == "predicted"]
+    if len(predicted):
+        permutations = int(predicted["permutations"].iloc[0])
+        smallest = len(predicted) / (1 + permutations)
+        if smallest > SIGNIFICANT:
+            warn(
+                "permutations_too_few",
+                f"with {permutations} permutations and {len(predicted)} cell types, the adjusted p-value of "
+                f"a single cell type is {smallest:.2g} or more, above {SIGNIFICANT:g}; "
+                f"{round(len(predicted) / SIGNIFICANT) - 1} permutations are needed",
+                count=permutations,
+                setting="ridge.permutations",
+            )
 
 
 if __name__ == "__main__":
@@ -270,4 +345,5 @@ if __name__ == "__main__":
         save_figure(draw_alphas(summary, scores), out.alphas)
         save_figure(draw_predictions(summary, gaps), out.figure)
         print(*describe_types(summary), sep="\n")
+        warn_of_few_permutations(summary)
         conclude(conclusion(summary))

@@ -17,7 +17,7 @@ from job import beside_benchmark, conclude, job
 from report._cells import dependence, hex_colours, histograms, kept_by_sample, layers
 from report._genes import donor_values, effects, heatmap, index_of_genes, pathways
 from report._page import render
-from report._prediction import prediction
+from report._prediction import find_predicted_levels, prediction, prediction_rows
 from report._tables import columns_of, pack, read_all, records
 from report._words import costs, failures, headline, losses, strata
 
@@ -179,6 +179,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
     cell_map, pictures, agreement = map_blocks(tables, paths, params)
     genes, contrasts = gene_blocks(tables, params)
     predictions = prediction(tables)
+    predicted = prediction_rows(tables["prediction_summary"][""]) if predictions else []
     stability = [pd.read_csv(path, sep="\t", dtype={"label": str}) for path in paths.stability]
     blocks |= cell_map | genes | ({"prediction": predictions} if predictions else {})
     blocks |= {"stability": columns_of(stability[0])} if stability else {}
@@ -189,7 +190,8 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
         "cells": cells,
         "agreement": agreement,
         "contrasts": contrasts,
-        "prediction": records(tables["prediction_summary"][""]) if predictions else [],
+        "prediction": predicted,
+        "predicted_levels": find_predicted_levels(predicted),
         "cell_types": records(tables["cell_types"][""]),
         "facts": tables["cohort_facts"][""],
         "genes_all": len(tables["genes"][""]),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:The 'future.infer_string' option:pandas.errors.Pandas4Warning"
 )
 SETTINGS = {"target": "age", "alpha": 10.0, "n_top_genes": 60, "min_share": 0.5, "folds": 4, "repeats": 1}
-SETTINGS |= {"inner_folds": 2, "permutations": 1, "random_state": 0}
+SETTINGS |= {"levels": None, "inner_folds": 2, "permutations": 1, "random_state": 0}
 TYPES = {"b_cell": "B cell", "nk-1": "NK, bright/dim"}
 
 

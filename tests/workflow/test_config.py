@@ -7,7 +7,7 @@ REFUSED = [
     ({"qc": {"min_gene": 3}}, ["qc: Additional properties are not allowed ('min_gene' was unexpected)"]),
     (
         {"cohort": {"path": "nowhere.h5ad"}, "gene_sets": [], "ridge": {"target": "bmi"}},
-        ["ridge.target: 'bmi' is not a numeric covariate", "cohort.path: nowhere.h5ad does not exist"],
+        ["ridge.target: 'bmi' is not a covariate", "cohort.path: nowhere.h5ad does not exist"],
     ),
 ]
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text())
 WILDCARDS = SimpleNamespace(shard="00", contrast="age", part="00", alpha="10", resolution="0.5")
+SEX = {"target": "sex", "level": "male", "reference": "female", "baselines": []}
 BMI = {"name": "bmi", "column": "bmi", "type": "numeric"}
 WITH_CHECKPOINT = (
     "answers",
@@ -51,6 +52,8 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("preprocess", "exclude"): {"preprocess": {"exclude": {"human": {"hb": "HB[AB]"}}}},
     ("differential", "gene_filter"): {"differential": {"gene_filter": "filterByExpr"}},
     ("ridge", "target"): {"ridge": {"target": None}},
+    ("ridge", "level"): {"ridge": SEX},
+    ("ridge", "reference"): {"ridge": SEX},
     ("cluster", "resolution"): {"cluster": {"resolution": [2.0]}},
     ("ridge", "alpha"): {"ridge": {"alpha": [7]}},
     ("ridge", "baselines"): {"ridge": {"baselines": [{"name": "cells", "columns": ["log_cells"]}]}},

@@ -8,12 +8,19 @@ const withInterval = (values, low, high) => ({
   arrayminus: values.map((v, i) => v - low[i]),
   thickness: 1.3,
 });
+// The score of a page: AUROC for a target of two levels, otherwise the mean absolute error.
+const scoreOf = (summary) =>
+  summary.kind === "levels"
+    ? { key: "auroc", words: "AUROC", unit: "", best: 1 }
+    : { key: "mae", words: "mean absolute error", unit: ` (${summary.target})`, best: -1 };
 const noPrediction = (type) => `No prediction: ${words(type.summary.reason ?? type.summary.status)}.`;
 
 figures.gains = async (c) => {
   const types = (await block("prediction")).types.filter((type) => type.summary.status === "predicted");
   if (!types.length) return { none: "No cell type could be predicted." };
-  const ends = types.flatMap((type) => [0, type.summary.gain_mae_low, type.summary.gain_mae_high]);
+  const score = scoreOf(types[0].summary);
+  const [gain, gainLow, gainHigh] = ["", "_low", "_high"].map((end) => `gain_${score.key}${end}`);
+  const ends = types.flatMap((type) => [0, type.summary[gainLow], type.summary[gainHigh]]);
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
   const span = [low - 0.05 * (high - low), high + 0.05 * (high - low)];
   const names = ticks(
@@ -27,28 +34,28 @@ figures.gains = async (c) => {
       return {
         type: "scatter",
         mode: "markers",
-        name: yes ? "better than baselines and chance" : "not shown to be better",
+        name: yes ? "supported" : "not supported",
         y: mine.map(nameOf),
-        x: mine.map((row) => row.gain_mae),
+        x: mine.map((row) => row[gain]),
         error_x: {
           ...withInterval(
-            mine.map((row) => row.gain_mae),
-            mine.map((row) => row.gain_mae_low),
-            mine.map((row) => row.gain_mae_high),
+            mine.map((row) => row[gain]),
+            mine.map((row) => row[gainLow]),
+            mine.map((row) => row[gainHigh]),
           ),
           color: yes ? c.kept : c.soft,
         },
         marker: { size: 9, color: yes ? c.kept : c.soft, symbol: yes ? "circle" : "circle-open" },
         text: mine.map((row) =>
           text(
-            `${num(row.gain_mae)} [${num(row.gain_mae_low)}, ${num(row.gain_mae_high)}] over ${row.best_baseline}`,
+            `${num(row[gain])} [${num(row[gainLow])}, ${num(row[gainHigh])}] over ${row.best_baseline}`,
           ),
         ),
         hovertemplate: "%{text}<extra></extra>",
       };
     }),
     layout: {
-      xaxis: { title: text(`gain in error (${types[0].summary.target})`), range: span },
+      xaxis: { title: text(`gain in ${score.key === "mae" ? "error" : score.words}${score.unit}`), range: span },
       yaxis: { type: "category", categoryorder: "array", categoryarray: [...names].reverse() },
       showlegend: true,
       shapes: [
@@ -147,10 +154,50 @@ figures.alphas = async (c) => {
   };
 };
 
+// Predicted probability of the level in the samples of each level, side by side by size.
+const levelsFigure = (c, { label, summary, gaps }) => {
+  const levels = [summary.reference, summary.level];
+  const parts = levels.map((_, observed) =>
+    gaps.sample
+      .map((_, i) => i)
+      .filter((i) => gaps.observed[i] === observed)
+      .sort((a, b) => gaps.predicted[a] - gaps.predicted[b]),
+  );
+  return {
+    data: parts.map((part, place) => ({
+      type: "scatter",
+      mode: "markers",
+      name: text(`${summary.target} ${levels[place]}, n = ${part.length}`),
+      x: part.map((_, i) => place + (part.length > 1 ? 0.5 * (i / (part.length - 1)) - 0.25 : 0)),
+      y: part.map((i) => gaps.predicted[i]),
+      marker: { color: place ? c.kept : c.down, size: gaps.sample.length > 300 ? 5 : 7, opacity: 0.75 },
+      text: part.map((i) => text(`${gaps.sample[i]}: ${num(gaps.predicted[i])}`)),
+      hovertemplate: "%{text}<extra></extra>",
+    })),
+    layout: {
+      xaxis: {
+        title: text(`observed ${summary.target}`),
+        tickvals: [0, 1],
+        ticktext: levels.map((level) => text(level)),
+        range: [-0.5, 1.5],
+      },
+      yaxis: { title: text(`probability of ${summary.level}`), range: [-0.04, 1.04] },
+      showlegend: true,
+    },
+    subtitle: label,
+    said: `n = ${plural(gaps.sample.length, "sample")}. AUROC ${num(summary.auroc)} [${num(summary.auroc_low)}, ${num(summary.auroc_high)}], calibration slope ${num(summary.calibration_slope)} [${num(summary.calibration_slope_low)}, ${num(summary.calibration_slope_high)}].`,
+    table: {
+      columns: ["sample", "donor", "observed", "predicted"],
+      rows: gaps.sample.map((sample, i) => [sample, gaps.donor[i], levels[gaps.observed[i]], gaps.predicted[i]]),
+    },
+  };
+};
+
 figures.folds = async (c) => {
   const type = await predictedType();
   const { summary, gaps } = type;
   if (summary.status !== "predicted") return { none: noPrediction(type) };
+  if (summary.kind === "levels") return levelsFigure(c, type);
   const all = [...gaps.observed, ...gaps.predicted];
   const ends = [Math.min(...all), Math.max(...all)];
   const order = gaps.observed.map((_, i) => i).sort((a, b) => gaps.observed[a] - gaps.observed[b]);
@@ -205,19 +252,20 @@ figures.models = async (c) => {
   const type = await predictedType();
   const { summary, scores } = type;
   if (summary.status !== "predicted") return { none: noPrediction(type) };
+  const score = scoreOf(summary);
   const rows = scores.model
     .map((_, i) => i)
     .filter((i) => scores.model[i] !== "expression" || scores.alpha[i] === "chosen")
-    .sort((a, b) => scores.mae[b] - scores.mae[a]);
-  const of = (key) => rows.map((i) => scores[key][i]);
+    .sort((a, b) => score.best * (scores[score.key][a] - scores[score.key][b]));
+  const of = (end) => rows.map((i) => scores[`${score.key}${end}`][i]);
   return {
     data: [
       {
         type: "scatter",
         mode: "markers",
-        x: of("mae"),
+        x: of(""),
         y: rows.map((i) => text(scores.model[i])),
-        error_x: { ...withInterval(of("mae"), of("mae_low"), of("mae_high")), color: c.soft },
+        error_x: { ...withInterval(of(""), of("_low"), of("_high")), color: c.soft },
         showlegend: false,
         marker: {
           size: 10,
@@ -228,11 +276,11 @@ figures.models = async (c) => {
       },
     ],
     layout: {
-      xaxis: { title: text(`mean absolute error (${summary.target})`), rangemode: "tozero" },
+      xaxis: { title: text(`${score.words}${score.unit}`), rangemode: score.key === "mae" ? "tozero" : "normal" },
       yaxis: { type: "category" },
     },
     subtitle: type.label,
-    said: `n = ${plural(summary.samples, "sample")}. Gain over ${summary.best_baseline}: ${num(summary.gain_mae)} [${num(summary.gain_mae_low)}, ${num(summary.gain_mae_high)}].`,
+    said: `n = ${plural(summary.samples, "sample")}. Gain over ${summary.best_baseline}: ${num(summary[`gain_${score.key}`])} [${num(summary[`gain_${score.key}_low`])}, ${num(summary[`gain_${score.key}_high`])}].`,
     table: {
       columns: Object.keys(scores),
       rows: rows.map((i) => Object.keys(scores).map((name) => scores[name][i])),
@@ -285,7 +333,7 @@ figures.null = async (c) => {
       ],
     },
     subtitle: type.label,
-    said: `n = ${plural(chance.r2.length, "permutation")}; p = ${num(summary.pvalue)}.`,
+    said: `n = ${plural(chance.r2.length, "permutation")}; p = ${num(summary.pvalue)}, adjusted over cell types ${num(summary.padj)}.`,
     table: { columns: ["permutation", "r2"], rows: chance.r2.map((r2, i) => [chance.permutation[i], r2]) },
   };
 };

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import ttest_ind
 
-from embedding.markers import accumulate, compare, log_normalised, rank
+from embedding.markers import accumulate, compare, log_normalise, rank
 from files import read_kept
 
 # anndata 0.13 asks pandas for two options that pandas 4 will drop
@@ -59,7 +59,7 @@ def write_shards(folder, counts, n):
 
 def totals(folder, counts, partitions, n=1):
     cells = pd.Index([f"c{i}" for i in range(counts.shape[0])])
-    return accumulate(log_normalised(write_shards(folder, counts, n), cells, 1e4), partitions, N_GENES)
+    return accumulate(log_normalise(write_shards(folder, counts, n), cells, 1e4), partitions, N_GENES)
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.drop is deprecated")  # in scanpy
@@ -163,4 +163,4 @@ def test_a_clustered_cell_that_no_shard_holds(tmp_path, counts):
     shards = write_shards(tmp_path, counts, 3)
     cells = pd.Index([f"c{i}" for i in range(N_CELLS)])
     with pytest.raises(ValueError, match="100 of 300 cells are not in exactly one shard"):
-        list(log_normalised(shards[1:], cells, 1e4))
+        list(log_normalise(shards[1:], cells, 1e4))

@@ -9,16 +9,8 @@ import pytest
 import scipy.sparse as sp
 import yaml
 
-from embedding.preprocess import (
-    fitted_deviation,
-    log_normalised,
-    nuisance_kind,
-    pca,
-    preprocess,
-    variable_genes,
-    vote,
-    warn_of,
-)
+from embedding._variable_genes import choose_variable_genes, fit_deviation, vote
+from embedding.preprocess import compute_pca, log_normalise, match_nuisance, preprocess, warn_of
 from files import read_genes, read_kept
 from job import InputError, collect_warnings
 
@@ -75,7 +67,7 @@ def blocks_of(counts, size=250):
 
 
 def choose(counts, batch, nuisance=None, min_cells=50, n_top=N_TOP, span=0.3):
-    return variable_genes(
+    return choose_variable_genes(
         blocks_of(counts),
         pd.Series(batch),
         np.zeros(counts.shape[1], dtype=bool) if nuisance is None else nuisance,
@@ -190,13 +182,13 @@ def test_too_small_a_span_for_all_cells_names_the_setting(counts):
 
 def test_deviation_is_undefined_where_skmisc_would_crash():
     values = np.array([0.5, 1.0, 2.0])  # a window of 0.3 x 3 genes holds none
-    assert np.isnan(fitted_deviation(values, values, span=0.3)).all()
+    assert np.isnan(fit_deviation(values, values, span=0.3)).all()
 
 
 def test_deviation_follows_the_trend_and_is_one_for_constant_genes():
     mean = np.append(np.geomspace(0.01, 100, 200), 5)
     variance = np.append(mean[:-1] + 0.1 * mean[:-1] ** 2, 0)
-    deviation = fitted_deviation(mean, variance, span=0.3)
+    deviation = fit_deviation(mean, variance, span=0.3)
     np.testing.assert_allclose(deviation[:-1], np.sqrt(variance[:-1]), rtol=0.02)
     assert deviation[-1] == 1
 
@@ -254,13 +246,13 @@ def test_default_patterns_spare_the_decoys(request):
         "": ["TRADD", "TRAF1", "RPS6KA1", "RPS6KB2", "IGHMBP2", "IGF1", "MTOR", "TRAPPC1", "TRBV", ""],
     }
     for kind, symbols in kinds.items():
-        found = nuisance_kind(pd.Series(symbols), config["preprocess"]["exclude"], "human")
+        found = match_nuisance(pd.Series(symbols), config["preprocess"]["exclude"], "human")
         assert dict(zip(symbols, found, strict=True)) == dict.fromkeys(symbols, kind)
 
 
 def test_a_broken_pattern_is_named():
     with pytest.raises(InputError, match=r"preprocess.exclude.human.mt: 'MT-\(' is not a regular expression"):
-        nuisance_kind(pd.Series(["A"]), {"human": {"mt": "MT-("}}, "human")
+        match_nuisance(pd.Series(["A"]), {"human": {"mt": "MT-("}}, "human")
 
 
 def test_receptors_of_mouse_are_nuisance_and_their_decoys_are_not(request):
@@ -268,13 +260,13 @@ def test_receptors_of_mouse_are_nuisance_and_their_decoys_are_not(request):
     receptors = "Trac Trbc1 Trav12-1 Tcrg-C1 Tcrg-V6 Igha Ighm Ighd Ighg1 Ighg2b Iglc1 Igkc Igkv3-2 Ighv1-2"
     others = "Tradd Traf1 Ighmbp2 Igf1 Tcrb Tram1 Trappc1 Igll1"
     exclude = config["preprocess"]["exclude"]
-    assert set(nuisance_kind(pd.Series(receptors.split()), exclude, "mouse")) == {"receptor"}
-    assert set(nuisance_kind(pd.Series(others.split()), exclude, "mouse")) == {""}
+    assert set(match_nuisance(pd.Series(receptors.split()), exclude, "mouse")) == {"receptor"}
+    assert set(match_nuisance(pd.Series(others.split()), exclude, "mouse")) == {""}
 
 
 def test_a_pattern_without_a_gene_is_warned_of():
     exclude = {"mouse": {"mt": "MT-.+", "ribo": "RPL.+"}}
-    kind = nuisance_kind(pd.Series(["mt-Nd1", "Actb"]), exclude, "mouse")
+    kind = match_nuisance(pd.Series(["mt-Nd1", "Actb"]), exclude, "mouse")
     with collect_warnings() as warned:
         warn_of(kind, exclude, "mouse")
     assert [(row["code"], row["setting"]) for row in warned] == [
@@ -287,7 +279,7 @@ def test_a_pattern_without_a_gene_is_warned_of():
 
 def test_normalised_values_by_hand():
     counts = sp.csr_matrix([[1, 0, 3], [0, 20, 60]])
-    values = log_normalised(counts, np.array([True, False, True]), target_sum=100)
+    values = log_normalise(counts, np.array([True, False, True]), target_sum=100)
     assert values.dtype == np.float32
     np.testing.assert_allclose(values.toarray(), np.log([[1 + 25, 1 + 75], [1, 1 + 75]]), rtol=1e-6)
 
@@ -295,8 +287,8 @@ def test_normalised_values_by_hand():
 def test_components_are_those_of_scikit_learn(counts):
     from sklearn.decomposition import PCA
 
-    values = log_normalised(counts, np.arange(N_GENES) < 100, 1e4)
-    scores, loadings, variance = pca([values[:500], values[500:]], 10)
+    values = log_normalise(counts, np.arange(N_GENES) < 100, 1e4)
+    scores, loadings, variance = compute_pca([values[:500], values[500:]], 10)
     oracle = PCA(10, svd_solver="full").fit(values.toarray().astype(np.float64))
     sign = np.sign((oracle.components_.T * loadings).sum(axis=0))
     np.testing.assert_allclose(loadings, oracle.components_.T * sign, atol=1e-9)
@@ -308,10 +300,10 @@ def test_components_are_those_of_scikit_learn(counts):
 
 def test_too_many_components_wanted():
     values = sp.csr_matrix(np.eye(5, 20, dtype=np.float32))
-    assert pca([values], 4)[0].shape == (5, 4)
+    assert compute_pca([values], 4)[0].shape == (5, 4)
     message = "preprocess.n_comps: 5 .* 5 cells x 20 variable genes have 4; lower preprocess.n_comps"
     with pytest.raises(InputError, match=message):
-        pca([values], 5)
+        compute_pca([values], 5)
 
 
 # shards
@@ -351,7 +343,7 @@ def test_number_of_shards_and_size_of_blocks_change_nothing(tmp_path, counts, ce
     assert one["pca"]["cell"].tolist() == kept["cell"].tolist()
     assert one["genes"]["highly_variable"].sum() == len(one["loadings"]) == N_TOP
     assert one["genes"]["nuisance"].eq("mt").sum() == 10
-    whole = log_normalised(counts, one["genes"]["highly_variable"].to_numpy(), 1e4)[kept.index].toarray()
+    whole = log_normalise(counts, one["genes"]["highly_variable"].to_numpy(), 1e4)[kept.index].toarray()
     loadings = one["loadings"].filter(like="PC")
     np.testing.assert_allclose(
         one["pca"].filter(like="PC"), (whole - whole.mean(axis=0)) @ loadings, atol=1e-4

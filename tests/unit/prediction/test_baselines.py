@@ -15,6 +15,7 @@ from prediction.baselines import MEAN, baselines, design
 ALPHAS = [0.1, 1, 10, 100]
 SETTINGS = {
     "target": "age",
+    "levels": None,
     "baselines": [
         {"name": "sex", "columns": ["sex"]},
         {"name": "technical", "columns": ["sex", "pool", "log_cells"]},

@@ -10,26 +10,30 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from files import count_cells, logit_shares
+from job._warnings import collect_warnings
 from prediction import ridge as ridge_step
 from prediction._prediction_figures import draw_alphas, draw_predictions
+from prediction._target import find_levels
 from prediction.baselines import baselines
 from prediction.ridge_summary import (
     SUMMARY,
-    choose_final_alphas,
+    adjust_and_judge,
     combine_predictions,
     compare_with_null,
     correct_all_gaps,
     describe_models,
     find_edge,
-    is_supported,
+    measure_alphas,
     score_null,
     select_smallest,
     stack_alphas,
     summarise,
+    warn_of_few_permutations,
 )
 
 ALPHAS = [100.0, 10.0]  # as the config lists them, not sorted
 FOLD = ["cell_type", "repeat", "fold"]
+CHANCE_ONLY = ["pvalue", "permutations", "padj"]
 CHANCE = {"bootstraps": 200, "random_state": 3}
 
 
@@ -59,7 +63,7 @@ def small(cell_type="b_cell"):
 
 def status(cell_type="b_cell", **changes):
     facts = {"status": "predicted", "reason": "", "target": "age", "samples": 4, "donors": 4}
-    facts |= {"target_low": 1.0, "target_high": 4.0}
+    facts |= {"target_low": 1.0, "target_high": 4.0, "kind": "number", "level": "", "reference": ""}
     about = {"cell_type": cell_type, "label": cell_type.upper(), "alpha": ALPHAS}
     return pd.DataFrame(about | facts | changes)
 
@@ -129,7 +133,7 @@ def test_cell_types_do_not_mix():
     for name, single in {"b_cell": one, "nk_cell": other}.items():
         for table, alone in zip(found, run(*single, status(name)), strict=True):
             mine = table[table["cell_type"] == name].reset_index(drop=True)
-            chance = [column for column in mine if "null" in column or column in ("pvalue", "permutations")]
+            chance = [column for column in mine if "null" in column or column in CHANCE_ONLY]
             pd.testing.assert_frame_equal(mine.drop(columns=chance), alone.drop(columns=chance))
 
 
@@ -150,14 +154,27 @@ def test_alphas_with_other_folds_are_refused():
 
 def test_the_final_alpha_has_the_smallest_error_out_of_fold():
     predictions = stack_alphas(small()[0], ALPHAS)
-    assert choose_final_alphas(predictions).to_dict() == {"b_cell": 10.0}
-    tied = predictions.assign(predicted=predictions["observed"] + 1)
-    assert choose_final_alphas(tied).to_dict() == {"b_cell": 100.0}
+    errors = measure_alphas(predictions)
+    assert errors["mse"].tolist() == [0.25, 1]
+    assert select_smallest(errors, ["cell_type"], "mse")["alpha"].tolist() == [10.0]
+    tied = measure_alphas(predictions.assign(predicted=predictions["observed"] + 1))
+    assert select_smallest(tied, ["cell_type"], "mse")["alpha"].tolist() == [100.0]
 
 
-def test_the_end_of_a_sweep_is_reported():
-    assert [find_edge(alpha, [1.0, 10.0, 100.0]) for alpha in (1.0, 10.0, 100.0)] == ["lowest", "", "highest"]
-    assert find_edge(5.0, [5.0]) == ""
+@pytest.mark.parametrize(("error", "alpha"), [(5.049, 100.0), (5.051, 1.0)])
+def test_an_error_within_one_percent_of_the_smallest_is_a_tie(error, alpha):
+    errors = pd.DataFrame({"cell_type": "a", "alpha": [1.0, 10.0, 100.0], "mse": [5.0, 6.0, error]})
+    assert select_smallest(errors, ["cell_type"], "mse")["alpha"].tolist() == [alpha]
+
+
+def test_the_end_of_a_sweep_is_reported_where_going_on_helps():
+    falls = pd.Series([9.0, 8.0, 7.0], index=[1.0, 10.0, 100.0])
+    assert [find_edge(alpha, falls) for alpha in falls.index] == ["", "", "highest"]
+    rises = pd.Series([7.0, 8.0, 9.0], index=[1.0, 10.0, 100.0])
+    assert [find_edge(alpha, rises) for alpha in rises.index] == ["lowest", "", ""]
+    flat = pd.Series([9.0, 7.05, 7.0], index=[1.0, 10.0, 100.0])  # as good as the mean already
+    assert find_edge(100.0, flat) == ""
+    assert find_edge(5.0, pd.Series([1.0], index=[5.0])) == ""
 
 
 # ---- the null
@@ -184,11 +201,47 @@ def test_p_counts_the_permutations_that_reach_the_score_and_the_score_itself():
     assert compare_with_null(0.9, null)["null_r2"] == pytest.approx(0.15)
 
 
-def test_support_needs_both_gains_and_chance_excluded():
-    row = {"gain_mae_low": 0.1, "gain_r2_low": 0.1, "pvalue": 0.05}
-    assert is_supported(row)
-    for change in ({"gain_mae_low": 0.0}, {"gain_r2_low": -0.1}, {"pvalue": 0.06}):
-        assert not is_supported(row | change)
+GOOD = {"status": "predicted", "kind": "number", "r2_low": 0.1, "gain_mae_low": 0.1, "gain_r2_low": 0.1}
+GOOD |= {"pvalue": 0.01, "gain_auroc_low": np.nan}
+
+
+@pytest.mark.parametrize(
+    ("change", "unmet"),
+    [
+        ({}, ""),
+        ({"r2_low": -0.01}, "r2"),
+        ({"gain_mae_low": 0.0}, "gain_mae"),
+        ({"gain_r2_low": -0.1, "pvalue": 0.06}, "gain_r2, padj"),
+        ({"kind": "levels", "gain_auroc_low": 0.1, "gain_mae_low": -1}, ""),
+        ({"kind": "levels", "gain_auroc_low": 0.0}, "gain_auroc"),
+        ({"kind": "levels", "gain_auroc_low": np.nan}, "gain_auroc"),
+    ],
+)
+def test_support_needs_the_mean_the_baseline_and_chance_beaten(change, unmet):
+    judged = adjust_and_judge(pd.DataFrame([GOOD | change]))
+    assert judged.loc[0, "supported"] is not bool(unmet)
+    assert judged.loc[0, "conditions_not_met"] == unmet
+
+
+def test_p_is_adjusted_over_the_predicted_types():
+    rows = [GOOD | {"pvalue": p} for p in (0.01, 0.04, 0.03)] + [{"status": "too_few_samples"}]
+    judged = adjust_and_judge(pd.DataFrame(rows))
+    assert judged["padj"].tolist()[:3] == pytest.approx([0.03, 0.04, 0.04])  # 3 p / rank, from the largest
+    assert judged["supported"].tolist()[:3] == [True] * 3
+    assert judged.iloc[3][["padj", "supported"]].isna().all()
+    rows[2] |= {"pvalue": 0.06}
+    assert adjust_and_judge(pd.DataFrame(rows))["conditions_not_met"].tolist() == ["", "padj", "padj", ""]
+
+
+def test_too_few_permutations_for_the_types_are_warned_of():
+    rows = pd.DataFrame({"status": ["predicted"] * 6 + ["too_few_samples"], "permutations": 118.0})
+    with collect_warnings() as rows_of_job:
+        warn_of_few_permutations(rows.assign(permutations=119.0))  # 6 / 120 = 0.05
+        assert rows_of_job == []
+        warn_of_few_permutations(rows)
+    assert rows_of_job[0]["code"] == "permutations_too_few"
+    assert "with 118 permutations and 6 cell types" in rows_of_job[0]["message"]
+    assert rows_of_job[0]["message"].endswith("119 permutations are needed")
 
 
 # ---- nothing predicted, figures
@@ -259,7 +312,7 @@ def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
 
 # ---- end to end: what confounding alone gives is no gain, what genes give is
 
-PEOPLE = {"target": "age", "folds": 5, "repeats": 1, "inner_folds": 3, "random_state": 1}
+PEOPLE = {"target": "age", "levels": None, "folds": 5, "repeats": 1, "inner_folds": 3, "random_state": 1}
 GENES = {"n_top_genes": 200, "min_share": 0.5, "permutations": 19}
 BASELINES = {
     "baselines": [
@@ -273,14 +326,20 @@ BASELINES = {
 SHOWN = ["r2", "mae", "best_baseline", "gain_mae", "gain_mae_low", "gain_mae_high", "pvalue"]
 
 
-def simulated(seed, effect, donors=100, genes=300):
-    """Older donors have fewer cells; `effect` is the log2 fold change per decade of a tenth of the genes."""
+def simulated(seed, effect, donors=100, genes=300, of_cases=0.0):
+    """Older donors have fewer cells; `effect` is the log2 fold change per decade of a tenth of the genes.
+
+    old: 1 for the third of the donors above 67 years. case: 1 for a third of the donors, in whom a tenth of
+    the genes is higher or lower by `of_cases` in log2; it does not depend on age.
+    """
     rng = np.random.default_rng(seed)
     age = rng.uniform(20, 90, donors)
     cells = np.maximum(np.round(60 * 0.8 ** ((age - 20) / 10) * rng.lognormal(0, 0.3, donors)), 3).astype(int)
     rate = rng.lognormal(0, 1, genes)
     log2 = rng.normal(0, 0.3, (donors, genes))
     log2[:, : genes // 10] += effect * (age[:, None] - 55) / 10
+    case = np.random.default_rng(seed + 100).permutation(np.arange(donors) < donors / 3)
+    log2[:, -genes // 10 :] += of_cases * case[:, None] * np.tile([1, -1], genes // 20)
     share = rate / rate.sum() * 2**log2
     counts = csr_array(rng.poisson(cells[:, None] * 300 * share))
     obs = pd.DataFrame(
@@ -290,6 +349,8 @@ def simulated(seed, effect, donors=100, genes=300):
             "sample": [f"s{number:03d}" for number in range(donors)],
             "donor": [f"d{number:03d}" for number in range(donors)],
             "age": age,
+            "old": (age > 67).astype(float),
+            "case": case.astype(float),
             "sex": rng.choice(["F", "M"], donors),
             "cells": cells,
             "log_cells": np.log(cells),
@@ -301,14 +362,16 @@ def simulated(seed, effect, donors=100, genes=300):
     return counts, obs, pd.DataFrame({"gene_id": names, "symbol": names})
 
 
-def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0)):
+def analyse(counts, obs, genes, alphas=(10.0, 100.0, 1000.0), target="age"):
     """The summary row of one cell type, by all three steps."""
-    results = [ridge_step.ridge(counts, obs, genes, alpha=alpha, **PEOPLE, **GENES) for alpha in alphas]
+    levels = find_levels(obs, target=target, level=None, reference=None)
+    people = PEOPLE | {"target": target, "levels": levels}
+    results = [ridge_step.ridge(counts, obs, genes, alpha=alpha, **people, **GENES) for alpha in alphas]
     tables = [[table.assign(cell_type="t") for table in result] for result in results]
     stacked = [stack_alphas([result[number] for result in tables], list(alphas)) for number in (0, 1, 4)]
     predictions, inner, null = stacked
     facts = pd.concat([result[2] for result in tables], ignore_index=True).assign(label="T")
-    others = baselines(obs, logit_shares(count_cells(obs)), **PEOPLE, **BASELINES)[0].assign(cell_type="t")
+    others = baselines(obs, logit_shares(count_cells(obs)), **people, **BASELINES)[0].assign(cell_type="t")
     combined = combine_predictions(predictions, inner)
     return summarise(facts, predictions, combined, score_null(null), others, **CHANCE)[0].iloc[0]
 
@@ -339,3 +402,46 @@ def test_planted_effects_of_genes_are_a_gain(seed):
     assert row["gain_mae_excludes_0"]
     assert row["pvalue"] == pytest.approx(1 / 20)
     assert row["supported"]
+
+
+# ---- two levels, end to end
+
+
+def test_a_planted_level_is_a_gain_and_its_probabilities_are_right():
+    row = analyse(*simulated(0, effect=0.0, of_cases=0.6), target="case")
+    assert row[["kind", "level", "reference"]].tolist() == ["levels", "1", "0"]
+    assert row["auroc_low"] > 0.8
+    assert row["gain_auroc_low"] > 0.1
+    assert row["supported"]
+    assert row["calibration_slope"] == pytest.approx(1.3, abs=0.3)  # a line through 0 and 1 is too flat
+    assert row["pvalue"] == pytest.approx(1 / 20)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_numbers_of_cells_that_differ_between_levels_are_no_gain(seed):
+    row = analyse(*simulated(seed, effect=0), target="old")
+    assert row["best_baseline"] == "technical"
+    assert row["gain_auroc"] < 0.05
+    assert not row["supported"]
+
+
+def test_a_target_of_levels_that_nothing_predicts_is_at_chance():
+    row = analyse(*simulated(3, effect=0.3), target="case")
+    assert row["auroc_low"] < 0.5 < row["auroc_high"]
+    assert not row["supported"]
+    assert "gain_auroc" in row["conditions_not_met"]
+
+
+def test_the_figure_of_levels_has_a_column_for_each():
+    predictions, inner, others = small()
+    observed, predicted = {"a": 0.0, "b": 1.0, "c": 0.0, "d": 1.0}, {"a": 0.2, "b": 0.7, "c": 0.4, "d": 0.9}
+    observed, predicted = (others["sample"].map(values) for values in (observed, predicted))
+    predictions = [table.assign(observed=observed, predicted=predicted) for table in predictions]
+    facts = status(kind="levels", level="male", reference="female", target="sex")
+    combined, summary, _ = run(predictions, inner, others.assign(observed=observed), facts)
+    axes = draw_predictions(summary, correct_all_gaps(combined)).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["sex female", "sex male"]
+    assert axes.get_ylabel() == "probability of male"
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), [[-0.2, 0.2], [0.2, 0.4]])
+    np.testing.assert_allclose(axes.collections[2].get_offsets(), [[0.8, 0.7], [1.2, 0.9]])
+    assert "AUROC 1.00" in axes.get_title()

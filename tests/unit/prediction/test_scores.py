@@ -4,9 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score, root_mean_squared_error
 
-from prediction._scores import SCORES, add_interval, arrange, compare, correct_gaps, resample, score
+from prediction._scores import (
+    SCORES,
+    add_interval,
+    arrange,
+    compare,
+    correct_gaps,
+    resample,
+    score,
+    score_levels,
+)
 
 
 def predictions(seed=0, repeats=3, samples=30, noise=8.0):
@@ -25,7 +34,7 @@ def predictions(seed=0, repeats=3, samples=30, noise=8.0):
 
 def test_scores_are_those_of_scikit_learn_and_of_resampled_tables():
     table = predictions()
-    observed, predicted, donors = arrange(table.sample(frac=1, random_state=0))
+    observed, predicted, _, donors = arrange(table.sample(frac=1, random_state=0))
     weights = resample(donors, bootstraps=4, random_state=1)
     assert np.array_equal(weights[0], np.ones(30))
     assert (weights[1:].sum(axis=1) == 30).all()
@@ -62,7 +71,7 @@ def test_samples_of_a_donor_are_drawn_together():
 
 def test_intervals_are_those_of_scipy():
     table = predictions(repeats=1, samples=80)
-    observed, predicted, donors = arrange(table)
+    observed, predicted, _, donors = arrange(table)
     values = score(observed, predicted, resample(donors, bootstraps=4000, random_state=0))[:, 1]
     found = add_interval("mae", values)
     errors = np.abs(table["observed"] - table["predicted"])
@@ -137,3 +146,62 @@ def test_a_gap_by_hand():
     gaps = correct_gaps(table)  # predicted 2, 3, 2: a flat line at 7 / 3
     assert gaps["gap"].tolist() == [1, 1, -1]
     assert gaps["corrected_gap"].tolist() == pytest.approx([-1 / 3, 2 / 3, -1 / 3])
+
+
+def two_levels(seed=0, repeats=2, samples=40):
+    table = predictions(seed=seed, repeats=repeats, samples=samples)
+    observed = np.tile(np.random.default_rng(seed).integers(0, 2, samples), repeats).astype(float)
+    noise = np.random.default_rng(seed + 1).normal(0, 0.3, len(table))
+    return table.assign(observed=observed, predicted=np.clip(0.3 + 0.4 * observed + noise, 0, 1).round(2))
+
+
+def test_auroc_and_calibration_are_those_of_scikit_learn_and_numpy_in_every_resample():
+    observed, predicted, fold, donors = arrange(two_levels())
+    weights = resample(donors, bootstraps=6, random_state=2)
+    for counts, values in zip(
+        weights.astype(int), score_levels(observed, predicted, fold, weights), strict=True
+    ):
+        wins = pairs = 0
+        drawn = [np.repeat(array, counts, axis=1) for array in (observed, predicted, fold)]
+        for y, p, folds in zip(*drawn, strict=True):
+            for number in np.unique(folds):
+                here = folds == number
+                of_fold = (y[here] == 1).sum() * (y[here] == 0).sum()
+                if of_fold:
+                    wins += of_fold * roc_auc_score(y[here], p[here])
+                    pairs += of_fold
+        assert values[0] == pytest.approx(wins / pairs)
+        slope, intercept = np.polyfit(drawn[1].ravel(), drawn[0].ravel(), 1)
+        assert values[1:].tolist() == pytest.approx([slope, intercept])
+
+
+def test_auroc_by_hand_and_of_the_share_of_the_level():
+    observed = np.array([[1.0, 0, 0, 1, 0, 1]])
+    fold = np.array([[0.0, 0, 0, 1, 1, 1]])
+    predicted = np.array([[0.5, 0.4, 0.5, 0.1, 0.2, 0.3]])  # fold 0: 1 and 1/2 of 2; fold 1: 0 and 1 of 2
+    assert score_levels(observed, predicted, fold, np.ones((1, 6)))[0, 0] == pytest.approx(2.5 / 4)
+    share = np.where(fold == 0, 2 / 3, 1 / 3)  # of the level in the other fold
+    assert roc_auc_score(observed[0], share[0]) < 0.5  # over all pairs
+    values = score_levels(observed, share, fold, np.ones((1, 6)))[0]
+    assert values[0] == 0.5
+    assert values[1] == pytest.approx(-1)
+    constant = score_levels(observed, np.full((1, 6), 0.5), fold, np.ones((1, 6)))[0]
+    assert constant[0] == 0.5
+    assert np.isnan(constant[1:]).all()
+
+
+def test_without_a_pair_in_a_fold_there_is_no_auroc():
+    observed, fold = np.array([[1.0, 1, 0, 0]]), np.array([[0.0, 0, 1, 1]])
+    assert np.isnan(score_levels(observed, np.array([[0.1, 0.2, 0.3, 0.4]]), fold, np.ones((1, 4)))[0, 0])
+
+
+def test_probabilities_are_compared_by_r2_and_not_by_absolute_error():
+    def values(r2, mae, auroc):
+        return np.array([[r2, mae, 0, 0, auroc, 1, 0]] * 3, dtype=float)
+
+    baselines = {"mean": values(0, 0.42, 0.5), "zero": values(-0.4, 0.3, 0.5)}
+    gains = compare(values(0.2, 0.35, 0.8), baselines)
+    assert gains["best_baseline"] == "mean"
+    assert [gains["gain_auroc"], gains["gain_r2"]] == pytest.approx([0.3, 0.2])
+    assert gains["gain_auroc_excludes_0"]
+    assert "gain_auroc" not in compare(values(0.2, 0.35, 0.8)[:, :4], {"mean": values(0, 1, 0)[:, :4]})

@@ -57,7 +57,13 @@ REFUSED = [
     ),
     ({"contrasts": [AGE | {"block": "pool"}]}, "contrasts.0.block: 'pool' is not one of ['donor']"),
     ({"contrasts": [AGE, AGE]}, "contrasts: 'age' is there more than once"),
-    ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is not a numeric covariate"),
+    ({"ridge": {"target": "bmi"}}, "ridge.target: 'bmi' is not a covariate; name one of load.covariates"),
+    ({"ridge": {"target": "sex"}}, "ridge.target: 'sex' is a category; set ridge.level and ridge.reference"),
+    (
+        {"ridge": {"target": "sex", "level": "male", "reference": "male"}},
+        "ridge.reference: 'male' is the level itself; name another level",
+    ),
+    ({"ridge": {"level": "old"}}, "ridge.level, ridge.reference: 'age' is a number; set both to null"),
     (
         {"ridge": {"baselines": [{"name": "bmi", "columns": ["bmi"]}]}},
         "ridge.baselines.bmi: 'bmi' is not a column that it can use; use composition, log_cells",
