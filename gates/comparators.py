@@ -12,21 +12,21 @@ from pathlib import Path
 VOLATILE = {"published_at", "host", "profile", "executor"}  # when and where a run was made
 
 
-def difference(expected: Path, found: Path) -> str:
+def difference(expected: Path, actual: Path) -> str:
     """What differs between two files of a format; empty when they hold the same."""
-    if expected.read_bytes() == found.read_bytes():
+    if expected.read_bytes() == actual.read_bytes():
         return ""
     comparator = COMPARATORS.get(expected.suffix)
     if comparator is None:
-        return f"{expected.stat().st_size} bytes and {found.stat().st_size} that are not the same"
-    return comparator(expected, found)
+        return f"{expected.stat().st_size} bytes and {actual.stat().st_size} that are not the same"
+    return comparator(expected, actual)
 
 
-def compare_hdf5(expected: Path, found: Path) -> str:
+def compare_hdf5(expected: Path, actual: Path) -> str:
     """Names, types, attributes and values of every group and dataset."""
     import h5py
 
-    with h5py.File(expected) as left, h5py.File(found) as right:
+    with h5py.File(expected) as left, h5py.File(actual) as right:
         return compare_group(left, right)
 
 
@@ -63,11 +63,11 @@ def same_values(left, right) -> bool:
     return np.array_equal(left, right, equal_nan=left.dtype.kind in "fc" and right.dtype.kind in "fc")
 
 
-def compare_parquet(expected: Path, found: Path) -> str:
+def compare_parquet(expected: Path, actual: Path) -> str:
     """Columns, their types, and values in their order."""
     import pyarrow.parquet as pq
 
-    left, right = pq.read_table(expected), pq.read_table(found)
+    left, right = pq.read_table(expected), pq.read_table(actual)
     if left.schema.remove_metadata() != right.schema.remove_metadata():
         return f"columns {left.schema.names} and {right.schema.names}, or their types"
     if left.num_rows != right.num_rows:
@@ -78,9 +78,9 @@ def compare_parquet(expected: Path, found: Path) -> str:
     return ""
 
 
-def compare_json(expected: Path, found: Path) -> str:
+def compare_json(expected: Path, actual: Path) -> str:
     """Values without the volatile keys."""
-    left, right = (lasting(json.loads(path.read_text(encoding="utf-8"))) for path in (expected, found))
+    left, right = (lasting(json.loads(path.read_text(encoding="utf-8"))) for path in (expected, actual))
     if left == right:
         return ""
     if isinstance(left, dict) and isinstance(right, dict):
@@ -96,11 +96,11 @@ def lasting(value):
     return [lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
-def compare_png(expected: Path, found: Path) -> str:
+def compare_png(expected: Path, actual: Path) -> str:
     """Size and pixels."""
     from matplotlib.image import imread
 
-    left, right = imread(expected), imread(found)
+    left, right = imread(expected), imread(actual)
     if left.shape != right.shape:
         return f"images of {left.shape} and {right.shape}"
     off = (left != right).any(axis=-1).sum()

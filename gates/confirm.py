@@ -64,9 +64,9 @@ def confirm(folder: Path, targets: list[str], release: str | None) -> str | None
             return f"make {target} ended with status {done.returncode}"
         print(f"confirm: make {target}: {time.monotonic() - start:.0f} s", flush=True)
     made = folder / "results/publish/release.json"
-    found = json.loads(made.read_text(encoding="utf-8"))["release"] if made.exists() else None
-    print(f"confirm: commit {git('rev-parse', 'HEAD')}, release {found}", flush=True)
-    return f"the release is {found}, not {release}" if release and release != found else None
+    release = json.loads(made.read_text(encoding="utf-8"))["release"] if made.exists() else None
+    print(f"confirm: commit {git('rev-parse', 'HEAD')}, release {release}", flush=True)
+    return f"the release is {release}, not {release}" if release and release != release else None
 
 
 def main() -> None:

@@ -62,8 +62,8 @@ def audit(folder: Path, arguments: list[str]) -> dict:
     Returns shared (key: value), differing (key: {profile: value}), single ({profile: {key: value}}), plans
     ({profile: {jobs, digest, rules_not_planned}}) and problems, one line each.
     """
-    found = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
-    bases = BASES + [name for name in found if name not in BASES and name not in OVERLAYS]
+    names = sorted(path.parent.name for path in folder.glob("*/config.yaml"))
+    bases = BASES + [name for name in names if name not in BASES and name not in OVERLAYS]
     texts = {
         name: (folder / name / "config.yaml").read_text(encoding="utf-8") for name in [*bases, *OVERLAYS]
     }
@@ -72,9 +72,9 @@ def audit(folder: Path, arguments: list[str]) -> dict:
     routes = {name: [folder / name] for name in bases}
     routes |= {name: [folder / base, folder / name] for name, base in OVERLAYS.items()}
     with ThreadPoolExecutor(2) as pool:  # each plan is a process of its own
-        made = dict(zip(routes, pool.map(planned, routes.values(), repeat(arguments)), strict=True))
-    plans = {name: plan for name, plan in made.items() if isinstance(plan, dict)}
-    refused = [f"{name}: cannot be planned: {plan}" for name, plan in made.items() if name not in plans]
+        by_name = dict(zip(routes, pool.map(planned, routes.values(), repeat(arguments)), strict=True))
+    plans = {name: plan for name, plan in by_name.items() if isinstance(plan, dict)}
+    refused = [f"{name}: cannot be planned: {plan}" for name, plan in by_name.items() if name not in plans]
     problems += [*refused, *differences(plans)]
     return compare({name: settings[name] for name in bases}) | {
         "overlays": {name: settings[name] for name in OVERLAYS},
@@ -101,10 +101,10 @@ def check_profile(name: str, settings: dict, text: str) -> Iterator[str]:
 def compare(settings: dict[str, dict]) -> dict:
     """Sort the keys by who has them: all with one value, all with several, or some of the profiles."""
     keys = sorted({key for profile in settings.values() for key in profile})
-    found = {
+    by_key = {
         key: {name: profile[key] for name, profile in settings.items() if key in profile} for key in keys
     }
-    everywhere = {key: values for key, values in found.items() if len(values) == len(settings)}
+    everywhere = {key: values for key, values in by_key.items() if len(values) == len(settings)}
     alike = [key for key, values in everywhere.items() if len({repr(v) for v in values.values()}) == 1]
     return {
         "shared": {key: next(iter(everywhere[key].values())) for key in alike},
@@ -133,8 +133,8 @@ def differences(plans: dict[str, dict]) -> Iterator[str]:
     first, *others = plans
     reference = {json.dumps(job, sort_keys=True) for job in plans[first]["jobs"]}
     for name in others:
-        mine = {json.dumps(job, sort_keys=True) for job in plans[name]["jobs"]}
-        if odd := sorted(mine ^ reference):
+        own = {json.dumps(job, sort_keys=True) for job in plans[name]["jobs"]}
+        if odd := sorted(own ^ reference):
             job = json.loads(odd[0])
             where = " ".join([job["rule"], *job["wildcards"].values()])
             yield f"{name}: plans other jobs than {first}: {len(odd)} differ, such as {where}"
@@ -242,11 +242,11 @@ def main() -> None:
         print_plan(args.profile, arguments)
         return
     os.environ.pop("SNAKEMAKE_PROFILE", None)
-    found = audit(args.profiles, arguments)
-    print(json.dumps(found, indent=1))
-    for problem in found["problems"]:
+    result = audit(args.profiles, arguments)
+    print(json.dumps(result, indent=1))
+    for problem in result["problems"]:
         print(f"error: {problem}", file=sys.stderr)
-    sys.exit(1 if found["problems"] else 0)
+    sys.exit(1 if result["problems"] else 0)
 
 
 if __name__ == "__main__":

@@ -137,21 +137,21 @@ def find_dominant(total: dict, jobs: pd.DataFrame, rules: pd.DataFrame, duration
     ranked = sorted(total, key=total.get, reverse=True)
     verdict = ranked[1] if ranked[0] == "idle" and total["idle"] < 2 * total[ranked[1]] else ranked[0]
     share = total[verdict] / max(sum(total.values()), 1e-9)
-    said = f"{share:.0%} of {sum(total.values()):,.0f} core seconds"
+    cost = f"{share:.0%} of {sum(total.values()):,.0f} core seconds"
     if verdict == "planning":
-        return verdict, f"{said}; the first of {len(jobs):,} jobs was handed over late"
+        return verdict, f"{cost}; the first of {len(jobs):,} jobs was handed over late"
     if verdict == "idle":
         busy = float((jobs["threads"] * jobs["wall_s"]).sum()) / max(duration, 1e-9)
         longest = jobs.loc[jobs["wall_s"].idxmax()]
         name = f"{longest['rule']} {longest['wildcards']}".strip()
         return (
             verdict,
-            f"{said}; {busy:.1f} cores had a job; the longest is {name}, {longest['wall_s']:,.0f} s",
+            f"{cost}; {busy:.1f} cores had a job; the longest is {name}, {longest['wall_s']:,.0f} s",
         )
     row = rules.loc[rules[verdict].idxmax()]
     of_rule = row[verdict] / max(total[verdict], 1e-9)
     middle = f"median {row['work_s']:.1f} s of work after {row['startup_s']:.1f} s of start-up"
-    return verdict, f"{said}; {of_rule:.0%} of it in the {row['jobs']:,} jobs of {row['rule']} ({middle})"
+    return verdict, f"{cost}; {of_rule:.0%} of it in the {row['jobs']:,} jobs of {row['rule']} ({middle})"
 
 
 def find_tiny(rules: pd.DataFrame) -> list[dict]:
@@ -173,7 +173,7 @@ def judge_requests(jobs: pd.DataFrame) -> list[dict]:
 
     A failed job counts with what it used. A request at or below the least proposed is never too large.
     """
-    found = []
+    rows = []
     used = {"mem_mb": ("peak_mb", 1, LEAST_MB, 100), "minutes": ("wall_s", 60, LEAST_MINUTES, 5)}
     for rule, group in jobs.groupby("rule"):
         for asked, (use, unit, least, step) in used.items():
@@ -186,8 +186,8 @@ def judge_requests(jobs: pd.DataFrame) -> list[dict]:
             proposed = max(least, step * math.ceil(MARGIN * most / step))
             facts = {"rule": rule, "request": "runtime" if asked == "minutes" else asked}
             facts |= {"asked": int(group[asked].max()), "used": round(most, 1), "share": round(share, 3)}
-            found.append(facts | {"proposed": proposed})
-    return found
+            rows.append(facts | {"proposed": proposed})
+    return rows
 
 
 def format_report(facts: dict) -> str:

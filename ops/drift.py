@@ -57,12 +57,12 @@ def planned(dryrun: str) -> dict[str, int]:
 
 def reasons(dryrun: str) -> list[tuple[str, list[str]]]:
     """(reason, outputs) of each planned job that has outputs."""
-    found = []
+    jobs = []
     for block in JOB.findall(dryrun):
         fields = dict(re.findall(r"^ {4}(output|reason): (.*)$", block, flags=re.MULTILINE))
         if "output" in fields:
-            found.append((fields.get("reason", ""), fields["output"].split(", ")))
-    return found
+            jobs.append((fields.get("reason", ""), fields["output"].split(", ")))
+    return jobs
 
 
 def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
@@ -72,19 +72,21 @@ def changes(asker: Asker, dryrun: str) -> dict[str, list[str]]:
     of every job, whether its params have changed or not; and so are edited inputs, for `--list-changes input`
     compares the names of the files only.
     """
-    found = {kind: set() for kind in ("code", "params", "input")}
+    by_kind = {kind: set() for kind in ("code", "params", "input")}
     for kind in ("code", "input"):
         done = asker.run("--list-changes", kind)
         if done.returncode == 0:  # else Snakemake says why it cannot plan
             lines = done.stdout.splitlines()
-            found[kind] |= {line for line in lines if line and not line.startswith(("Config file", "Using"))}
+            by_kind[kind] |= {
+                line for line in lines if line and not line.startswith(("Config file", "Using"))
+            }
     for reason, outputs in reasons(dryrun):
         _, changed, params = reason.partition("Params have changed since last execution: ")
         if changed:
-            found["code" if GLUE.search(params) else "params"].update(outputs)
+            by_kind["code" if GLUE.search(params) else "params"].update(outputs)
         if "Updated input files" in reason:
-            found["input"].update(outputs)
-    return {kind: sorted(outputs) for kind, outputs in found.items()}
+            by_kind["input"].update(outputs)
+    return {kind: sorted(outputs) for kind, outputs in by_kind.items()}
 
 
 def drift(asker: Asker) -> dict:
@@ -99,9 +101,9 @@ def drift(asker: Asker) -> dict:
         sys.exit(2)
     # a change may hide behind another reason to run a job, but not where no job is to be run
     none = "Nothing to be done" in dryrun
-    found = {"code": [], "params": [], "input": []} if none else changes(asker, dryrun)
+    by_kind = {"code": [], "params": [], "input": []} if none else changes(asker, dryrun)
     missing = [outputs for reason, outputs in reasons(dryrun) if "Missing output files" in reason]
-    return found | {
+    return by_kind | {
         "missing": sorted(output for outputs in missing for output in outputs),
         "unknown": sum(int(jobs) for jobs in UNKNOWN.findall(dryrun)),
         "reruns": planned(dryrun),
@@ -115,14 +117,16 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default=os.environ.get("PROFILE") or "profiles/local")
 
 
-def in_words(found: dict) -> str:
+def in_words(by_kind: dict) -> str:
     """The drift in one line."""
-    parts = [f"{kind} of {len(found[kind])} outputs" for kind in ("code", "params", "input") if found[kind]]
-    if found["missing"]:
-        parts.append(f"{len(found['missing'])} outputs are missing")
-    if found["unknown"]:
-        parts.append(f"{found['unknown']} jobs left no provenance, their changes are unknown")
-    jobs = ", ".join(f"{rule} {number}" for rule, number in found["reruns"].items()) or "nothing"
+    parts = [
+        f"{kind} of {len(by_kind[kind])} outputs" for kind in ("code", "params", "input") if by_kind[kind]
+    ]
+    if by_kind["missing"]:
+        parts.append(f"{len(by_kind['missing'])} outputs are missing")
+    if by_kind["unknown"]:
+        parts.append(f"{by_kind['unknown']} jobs left no provenance, their changes are unknown")
+    jobs = ", ".join(f"{rule} {number}" for rule, number in by_kind["reruns"].items()) or "nothing"
     return f"{'; '.join(parts) or 'jobs are left to run'}; a run would do: {jobs}"
 
 
@@ -131,10 +135,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_question(parser)
     options = parser.parse_args()
-    found = drift(Asker(options.profile, options.configfile, options.target))
-    print(json.dumps(found, indent=1))
-    if any(found.values()):
-        print(f"drift: {in_words(found)}", file=sys.stderr)
+    by_kind = drift(Asker(options.profile, options.configfile, options.target))
+    print(json.dumps(by_kind, indent=1))
+    if any(by_kind.values()):
+        print(f"drift: {in_words(by_kind)}", file=sys.stderr)
         sys.exit(1)
 
 

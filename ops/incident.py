@@ -42,17 +42,17 @@ QUESTIONS = {
 
 def records(results: Path) -> list[dict]:
     """Every performance record, with the path of its log."""
-    found = []
+    entries = []
     for path in sorted((results / "benchmarks").rglob("*.perf.json")):
         log = results / "logs" / path.relative_to(results / "benchmarks")
         log = log.with_name(path.name.replace(".perf.json", ".log"))
-        found.append(json.loads(path.read_text(encoding="utf-8")) | {"log": str(log)})
-    return found
+        entries.append(json.loads(path.read_text(encoding="utf-8")) | {"log": str(log)})
+    return entries
 
 
 def classify(facts: dict) -> list[tuple[str, str, str]]:
     """(class, evidence, next step) of what the evidence points to, the most certain first."""
-    found = []
+    classes = []
     by_category = {}
     for failure in facts["failures"]:
         by_category.setdefault(failure["category"], []).append(failure)
@@ -63,29 +63,29 @@ def classify(facts: dict) -> list[tuple[str, str, str]]:
     repeated = len(facts["failures"]) - len(same)
     if deterministic:
         first = deterministic[0]
-        found.append(
+        classes.append(
             ("semantics", f"{first['task_name']} failed with {first['category']}: {first['evidence']}",
              "repair the setting, the file or the code; more attempts, memory or patience will not help")
         )  # fmt: skip
     if repeated or any(f["attempt"] > 1 for f in deterministic):
-        found.append(
+        classes.append(
             ("masked failure", f"{repeated} failures came again with the same evidence",
              "a retry hides a cause that does not go away: fix the cause, do not raise retries")
         )  # fmt: skip
     if by_category.get("transient_io"):
         first = by_category["transient_io"][0]
-        found.append(
+        classes.append(
             ("storage", first["evidence"], "ask for the state of the file system or network; rerun once")
         )
     if by_category.get("executor"):
         first = by_category["executor"][0]
-        found.append(
+        classes.append(
             ("operating context", f"{first['task_name']}: {first['evidence']}",
              "oom: mem_mb in workflow/resources.yaml; timeout: minutes there; node lost: rerun")
         )  # fmt: skip
     if facts["drift"]:
         listed = "; ".join(f"{name} {what}" for name, what in list(facts["drift"].items())[:5])
-        found.append(
+        classes.append(
             ("environment drift", listed, "run `make env`, then look whether the symptom is still there")
         )
     ran = {}
@@ -94,23 +94,23 @@ def classify(facts: dict) -> list[tuple[str, str, str]]:
     grown = {rule: (n, ran[rule]) for rule, n in facts["planned"].items() if n > ran.get(rule, n)}
     if grown:
         rule, (now, then) = max(grown.items(), key=lambda item: item[1][0])
-        found.append(
+        classes.append(
             ("discovery grew", f"{rule}: {now} jobs planned, {then} have run before",
              "compare pseudobulk/cell_types.tsv, the sweeps and load.shards with the last run: is it meant?")
         )  # fmt: skip
     changed = {kind: paths for kind, paths in facts["changes"].items() if paths}
     if changed:
         counts = ", ".join(f"{kind}: {len(paths)} outputs" for kind, paths in changed.items())
-        found.append(
+        classes.append(
             ("semantics", f"made with other {counts}", "is the change meant? then rerun; else undo it")
         )
     tiny = facts["cost"].get("tiny", [])
     jobs = sum(row["jobs"] for row in tiny)
     if facts["cost"].get("dominant") == "startup" and jobs >= MANY:
-        found.append(
+        classes.append(
             ("too many tiny jobs", f"{jobs} jobs are shorter than their start-up", facts["cost"]["advice"])
         )
-    return found or [("not classified", "no rule fits the evidence", "escalate with this bundle")]
+    return classes or [("not classified", "no rule fits the evidence", "escalate with this bundle")]
 
 
 def note(facts: dict, options: argparse.Namespace) -> str:

@@ -31,17 +31,17 @@ def by_rule(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     pending: `status: count` of the outputs that a run would make again; Snakemake's word is "ok" for those
     that are as they should be themselves but come after others that are not.
     """
-    found = []
+    lines = []
     for rule in {row["rule"]: None for row in rows}:
-        mine = [row for row in rows if row["rule"] == rule]
-        times = [datetime.strptime(row["date"], "%c") for row in mine if row["date"] != "-"]
-        late = [row["status"].replace("ok", "after others") for row in mine if row["plan"] != "no update"]
+        outputs = [row for row in rows if row["rule"] == rule]
+        times = [datetime.strptime(row["date"], "%c") for row in outputs if row["date"] != "-"]
+        late = [row["status"].replace("ok", "after others") for row in outputs if row["plan"] != "no update"]
         states = [f"{state}: {late.count(state)}" for state in sorted(set(late))]
-        found.append(
-            {"rule": rule, "outputs": len(mine), "current": len(mine) - len(late)}
+        lines.append(
+            {"rule": rule, "outputs": len(outputs), "current": len(outputs) - len(late)}
             | {"newest": max(times, default=None), "pending": ", ".join(states)}
         )
-    return sorted(found, key=lambda row: (row["newest"] is None, row["newest"] or row["rule"]))
+    return sorted(lines, key=lambda row: (row["newest"] is None, row["newest"] or row["rule"]))
 
 
 def printed(rows: list[dict[str, object]]) -> str:

@@ -154,7 +154,7 @@ def find_levels(
     """
     by_sample = samples.set_index("sample")[covariates]
     row = by_sample.index.get_indexer(cells["sample"])  # -1: the cell has no sample with usable cells
-    found = {}
+    categories = {}
     for stratum in strata:
         column, breaks = stratum["column"], stratum.get("breaks")
         if column in LABELS:
@@ -164,7 +164,7 @@ def find_levels(
         else:
             known = ", ".join([*LABELS, *covariates])
             raise InputError(f"cells.strata: there is no column {column!r}; choose from {known}")
-        if column in found:
+        if column in categories:
             raise InputError(f"cells.strata: {column!r} is listed twice; remove one")
         groups = bin_numbers(values, breaks) if breaks else values.mask(values == "").astype("category")
         groups = groups.cat.remove_unused_categories()  # without "", which comes last
@@ -172,8 +172,8 @@ def find_levels(
         if column not in LABELS:
             codes = np.where(row >= 0, codes[row], -1)
         level = pd.Categorical.from_codes(codes, [*groups.cat.categories, ""])
-        found[column] = level.fillna("")
-    return found
+        categories[column] = level.fillna("")
+    return categories
 
 
 def bin_numbers(values: pd.Series, breaks: list[float]) -> pd.Series:

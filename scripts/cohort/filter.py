@@ -45,8 +45,8 @@ def name_ids(labels: list[str]) -> dict[str, str]:
         if not slug or len(slug) > MAX_SLUG or shared[slug] > 1:
             slug = f"{slug[:MAX_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
         ids[label] = slug
-    taken = pd.Series(ids, dtype=object)
-    clash = sorted(taken.index[taken.duplicated(keep=False)])
+    slugs = pd.Series(ids, dtype=object)
+    clash = sorted(slugs.index[slugs.duplicated(keep=False)])
     if clash:
         raise InputError(f"cell types: {clash} get the same id; rename one in the column of load.cell_type")
     return ids

@@ -44,7 +44,7 @@ def gather_failures(results: Path, since: str, printed: str) -> list[dict]:
     for job, errors in _parse_errors(printed, states).items():
         jobs[job] = [*jobs.get(job, []), *_select_new(errors, jobs.get(job, []))]
     failures = sorted(
-        (failure for job in jobs.values() for failure in job), key=lambda each: each["timestamp"]
+        (failure for job in jobs.values() for failure in job), key=lambda failure: failure["timestamp"]
     )
     try:
         (results / "run").mkdir(parents=True, exist_ok=True)

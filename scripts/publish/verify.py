@@ -46,15 +46,15 @@ def release_id(files: list[dict], volatile: list[str]) -> str:
 
 def check_tree(root: Path, listed: set[str]) -> list[str]:
     """Problems of links, missing files, and files and folders that are not listed."""
-    problems, found = [], set()
+    problems, present = [], set()
     for folder, folders, files in os.walk(root):
         for name in [*folders, *files]:
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
             if name in files:
-                found.add(relative)
+                present.add(relative)
             if path.is_symlink():
-                found.add(relative)
+                present.add(relative)
                 problems.append(f"{relative}: is a link; a release has files only")
             elif name in folders and not any(path.iterdir()):
                 problems.append(f"{relative}: is an empty folder, not in {MANIFEST}")
@@ -62,8 +62,8 @@ def check_tree(root: Path, listed: set[str]) -> list[str]:
                 problems.append(f"{relative}: is not a regular file")
             elif name in files and path.stat().st_nlink > 1:
                 problems.append(f"{relative}: is a hard link, a change elsewhere would change it; copy it")
-    problems += [f"{path}: is missing" for path in sorted(listed - found)]
-    return problems + [f"{path}: is not in {MANIFEST}" for path in sorted(found - listed)]
+    problems += [f"{path}: is missing" for path in sorted(listed - present)]
+    return problems + [f"{path}: is not in {MANIFEST}" for path in sorted(present - listed)]
 
 
 def check_bytes(root: Path, files: list[dict]) -> list[str]:
