@@ -109,6 +109,7 @@ def overlay(shards: int) -> dict:
         "load": {"shards": shards},
         "preprocess": {"n_top_genes": 2000, "n_comps": 50},
         "cluster": {"resolution": [1.0]},
+        "differential": {"gene_filter": "share"},  # as in a plain script
         "ridge": {"alpha": [1, 10, 100, 1000, 10000]},
     }
 

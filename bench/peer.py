@@ -41,7 +41,13 @@ SETTINGS = {  # as in config/config.yaml with the overlay; a test compares them
     "cluster": {"resolution": [1.0], "n_iterations": 2},
     "markers": {"n_genes": 50},
     "pseudobulk": {"min_cells": 10, "min_samples": 8},
-    "differential": {"min_count": 10, "min_count_samples": 0.3, "fdr": 0.05, "cooks": True},
+    "differential": {
+        "gene_filter": "share",
+        "min_count": 10,
+        "min_count_samples": 0.3,
+        "fdr": 0.05,
+        "cooks": True,
+    },
     "gsea": {"min_size": 10, "max_size": 500, "permutation_num": 1000},
     "overrepresentation": {"fdr": 0.05, "min_genes": 5},
     "ridge": {

@@ -58,6 +58,7 @@ rule differential:
         genes="<results>/differential/{contrast}/{part}.parquet",
         status="<results>/differential/{contrast}/{part}.status.tsv",
         samples="<results>/differential/{contrast}/{part}.samples.tsv",
+        filtered="<results>/differential/{contrast}/{part}.filtered.parquet",
         warnings="<results>/warnings/differential/{contrast}/{part}.tsv",
     log:
         local("<logs>/differential/{contrast}/{part}.log"),

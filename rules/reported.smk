@@ -14,6 +14,7 @@ REPORTED = [
     "clusters_agreement",
 ]
 REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea"]
+REPORTED += ["differential_filtered"]
 REPORTED += [
     "synthesis_effects",
     "synthesis_genes",

@@ -169,10 +169,13 @@ class Tables:
         """Tests of every type, gene sets, synthesis and composition; the planted gene is first in type_0."""
         values = {"contrast": name}
         tables = [self.tested(i) for i in range(len(self.types))]
+        left_out = {"gene_id": "ENSG_low", "symbol": "LOW", "counts": 3, "samples_with_count": 0}
+        left_out |= {"samples_needed": 4.0, "threshold": 90.0, "reason": "few_samples_with_count"}
         used = pd.DataFrame({"sample": self.samples, "used": True, "reason": "", "size_factor": 2.0})
         for kind, suffix, made in (
             ("differential_samples", "tsv", [used] * len(self.types)),
             ("differential", "parquet", tables),
+            ("differential_filtered", "parquet", [pd.DataFrame([left_out])] * len(self.types)),
             ("differential_status", "tsv", [self.status(name, i, t) for i, t in enumerate(tables)]),
         ):
             for i, table in enumerate(made):
@@ -224,8 +227,9 @@ class Tables:
         row = {
             "contrast": name, "cell_type": self.types[i], "label": self.labels[i], "status": "tested",
             "message": "", "samples": len(self.samples), "samples_used": len(self.samples),
-            "genes": len(table), "genes_tested": len(table), "design": "~ age + sex", "coefficient": "age",
-            "effect": "per 10 of age", "unit": 10.0, "test": "Wald", "size_factors": "ratio",
+            "genes": len(table) + 1, "genes_tested": len(table), "design": "~ age + sex",
+            "coefficient": "age", "effect": "per 10 of age", "unit": 10.0, "test": "Wald",
+            "size_factors": "ratio", "size_factor_genes": 40,
             "trend": "parametric", "filter_threshold": 1.5, "residual_df": len(self.samples) - 3, "vif": 1.0,
             "fdr": 0.05, "significant": found.sum(), "up": (found & (table["log2FoldChange"] > 0)).sum(),
             "down": (found & (table["log2FoldChange"] < 0)).sum(), "without_pvalue": 1, "not_converged": 0,

@@ -26,6 +26,7 @@ import pandas as pd
 
 from donors._aliases import TOLERANCE, columns_of_terms, complete, leave_out
 from donors._contrast import Contrast, in_subset, levels, terms_of
+from donors._gene_filter import tested_part
 from donors._replication import check_aggregate, check_replication, sum_variables
 from job import InputError
 
@@ -42,6 +43,7 @@ class Design:
     hypothesis: np.ndarray | None = None  # (effects, coefficients): what is 0 if nothing changes
     term: tuple[str, ...] = ()  # the columns of the tested term
     levels: dict[str, list[str]] = field(default_factory=dict)  # in use, of each factor; reference first
+    part: tuple[str, ...] = ()  # these, and the columns that give them their meaning (tested_part)
     joint: bool = False  # a term is tested as a whole, so there is no single fold change
     two_groups: bool = False  # one factor of two levels is the whole design
     coefficient: str = ""  # name of the tested effect
@@ -58,6 +60,12 @@ class Design:
         """(coefficients,) weights of the one tested effect: coefficients @ vector, per unit."""
         [vector] = self.hypothesis
         return vector
+
+    @property
+    def of_tested(self) -> np.ndarray:
+        """(samples, coefficients) the part of the model matrix that is about the tested term, and ones."""
+        columns = [column for column in self.matrix if column in self.part]
+        return np.column_stack([np.ones(len(self.matrix)), self.matrix[columns].to_numpy()])
 
     @property
     def reduced(self) -> np.ndarray:
@@ -107,6 +115,7 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
         hypothesis=hypothesis,
         term=tuple(term),
         levels={name: list(frame[name].cat.categories) for name in contrast.references},
+        part=tuple(tested_part(contrast, terms)),
         joint=len(effects) > 1 or (contrast.factor is not None and contrast.level is None),
         two_groups=len(contrast.variables) == 1 and len(contrast.references) == 1 and matrix.shape[1] == 2,
         coefficient=", ".join(" - ".join(weights) for weights in effects),

@@ -24,6 +24,15 @@ def size_factors(counts: np.ndarray) -> tuple[np.ndarray, str]:
     return np.exp(centred - centred.mean()), method
 
 
+def genes_under(counts: np.ndarray, method: str) -> int:
+    """Number of genes that a size factor is the median of; of poscounts the fewest of a sample.
+
+    counts: (samples, genes).
+    """
+    counted = counts > 0
+    return int(counted.all(axis=0).sum() if method == "ratio" else counted.sum(axis=1).min())
+
+
 def library_sizes(counts: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """(samples,) sizes proportional to the factors, with the geometric mean of the sums of counts."""
     totals = np.log(counts.sum(axis=1))

@@ -36,8 +36,9 @@ from scipy import sparse
 
 from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, effect
-from donors._gene_filter import keep_genes
+from donors._gene_filter import GENES, judge_genes
 from donors._replication import repeats, sum_samples
+from donors._size_factors import genes_under
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
 from job import InputError, announce, conclude, job, warn
 
@@ -63,6 +64,7 @@ COLUMNS = {
     "replaced": bool,
     "outlier": bool,
 }
+FEW_GENES = 50  # under a size factor, below which it is warned of
 MEAN_TREND = "the trend of dispersions did not converge, one mean dispersion is taken for all genes"
 
 
@@ -72,6 +74,7 @@ class Result(NamedTuple):
     genes: pd.DataFrame  # a row per tested gene
     status: dict  # what was done, or why nothing was
     samples: pd.DataFrame  # a row per sample
+    filtered: pd.DataFrame  # a row per gene that has not enough counts to be tested, and why
 
 
 def differential(
@@ -91,16 +94,18 @@ def differential(
     """Test one contrast in one table of samples.
 
     counts: (samples, genes) raw counts; genes: gene_id, symbol; obs: (samples) what the design names and,
-    where they apply, `sample` and `reason` (why a sample takes no part); gene_filter: settings of keep_genes.
-    When there is a reason not to test, the status has it and the table of genes is empty. Raises InputError
-    as `build` does.
+    where they apply, `sample` and `reason` (why a sample takes no part); gene_filter: settings of
+    judge_genes. When there is a reason not to test, the status has it and the table of genes is empty.
+    Raises InputError as `build` does.
     """
     design = build(contrast, obs, min_samples=min_samples, min_residual_df=min_residual_df)
-    reason, message, tested = design.reason, design.message, np.zeros(len(genes), dtype=bool)
+    reason, message, filtered = design.reason, design.message, no_filtered()
     if not reason:
         used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
         used = used if design.rows is None else sum_samples(used, design.rows)
-        tested = keep_genes(used, design.matrix.to_numpy(), **gene_filter)
+        judged = judge_genes(used, design.of_tested, **gene_filter)
+        tested = judged["reason"].to_numpy() == ""
+        filtered = pd.concat([genes[["gene_id", "symbol"]].reset_index(drop=True), judged], axis=1)[~tested]
         if not tested.any():
             least = f"{gene_filter['min_count']} counts in enough samples"
             reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
@@ -120,6 +125,7 @@ def differential(
         raw.insert(0, "symbol", genes["symbol"][tested].to_numpy())
         table = raw.rename_axis("gene_id").reset_index()[list(COLUMNS)].astype(COLUMNS)
         table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
+        chosen["size_factor_genes"] = genes_under(dense.to_numpy(), chosen["size_factors"])
         own = np.asarray(counts[samples["used"].to_numpy()].sum(axis=1)).ravel()
         samples.loc[samples["used"], "size_factor"] = of_samples(size_factors.to_numpy(), own, design.rows)
         message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
@@ -129,7 +135,7 @@ def differential(
             )
     status = describe(contrast, design, table, fdr=fdr) | chosen
     status |= {"status": reason or "tested", "message": message, "genes": len(genes)}
-    return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples)
+    return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples, filtered)
 
 
 def of_samples(factors: np.ndarray, counts: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -164,6 +170,7 @@ def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: fl
         "test": name_test(contrast, design),
         "df": len(design.hypothesis) if design.hypothesis is not None else None,
         "size_factors": "",
+        "size_factor_genes": None,
         "trend": "",
         "shrinkage": "",
         "filter_threshold": None,
@@ -193,6 +200,12 @@ def no_genes() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
+def no_filtered() -> pd.DataFrame:
+    """The table of genes left out without a row."""
+    kinds = {"gene_id": str, "symbol": str, **GENES}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+
+
 def part_of(cell_types: pd.DataFrame, part: int, *, cell_types_per_job: int) -> pd.DataFrame:
     """Rows of the tested cell types of one job: part 0 has the first ones.
 
@@ -220,6 +233,7 @@ def check_verdict(path: str, cell_type: str, status: dict) -> None:
 def status_table(status: list[dict]) -> pd.DataFrame:
     """A row per cell type; what may be missing in one row is written alike in the others then."""
     kinds = {"df": "Int64", "residual_df": "Int64", "unit": "Float64", "block_correlation": "Float64"}
+    kinds |= {"size_factor_genes": "Int64"}
     return pd.DataFrame(status).astype(kinds)
 
 
@@ -249,6 +263,12 @@ def warn_of(status: dict) -> None:
     if status["size_factors"] == "poscounts":
         what = f"{where}: every tested gene has a zero in some sample, so size factors are poscounts"
         warn("size_factors_by_poscounts", what, setting="differential.min_count")
+    if status["size_factors"] and status["size_factor_genes"] < FEW_GENES:
+        what = (
+            f"{where}: size factors are medians over {status['size_factor_genes']:,} of "
+            f"{status['genes_tested']:,} tested genes, below {FEW_GENES}"
+        )
+        warn("few_genes_under_size_factors", what, setting="pseudobulk.min_counts")
     if status["trend"] == "mean":
         warn("dispersion_trend_not_fitted", f"{where}: {MEAN_TREND}", setting="differential.min_count")
     if status["not_converged"]:
@@ -283,6 +303,8 @@ if __name__ == "__main__":
             print(summary(results[cell_type].status), flush=True)
         genes = stack_tables({name: result.genes for name, result in results.items()})
         genes.to_parquet(out.genes, index=False)
+        filtered = stack_tables({name: result.filtered for name, result in results.items()})
+        filtered.to_parquet(out.filtered, index=False)
         status = [result.status for result in results.values()]
         write_tsv(status_table(status), out.status)
         samples = stack_tables({name: result.samples for name, result in results.items()})

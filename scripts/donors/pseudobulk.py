@@ -88,12 +88,18 @@ def sum_shards(shards: list[str], rows: pd.Series, size: int) -> tuple[sparse.cs
 
 
 def describe_sums(
-    sums: pd.DataFrame, counts: np.ndarray, samples: pd.DataFrame, covariates: list[str], *, min_cells: int
+    sums: pd.DataFrame,
+    counts: np.ndarray,
+    samples: pd.DataFrame,
+    covariates: list[str],
+    *,
+    min_cells: int,
+    min_counts: int,
 ) -> pd.DataFrame:
     """Columns of every sum: what it is, the sample's covariates, its size, and whether it takes part.
 
     counts: (sums,) total counts of each sum; samples: load/samples.parquet with these covariates.
-    Index "<cell type id>::<sample>".
+    Index "<cell type id>::<sample>". Reasons: too_few_cells, too_few_counts.
     Raises RuntimeError if the counts are not exactly those of the cells.
     """
     if not np.array_equal(counts, sums["expected_counts"]):
@@ -106,8 +112,9 @@ def describe_sums(
     table["log_cells"] = np.log(table["cells"])
     table["log_depth"] = np.log(table["counts"].clip(lower=1))
     table["pct_counts_mt"] = sums["pct_counts_mt"]
-    table["used"] = table["cells"] >= min_cells
-    table["reason"] = np.where(table["used"], "", "too_few_cells")
+    short = [table["cells"] < min_cells, table["counts"] < min_counts]
+    table["reason"] = np.select(short, ["too_few_cells", "too_few_counts"], "")
+    table["used"] = table["reason"] == ""
     text = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
     table = table.astype(dict.fromkeys(text, "category"))  # h5ad takes no missing text
     return table.set_index(pd.Index(sums["cell_type"] + "::" + sums["sample"], dtype=object))
@@ -156,7 +163,8 @@ if __name__ == "__main__":
         matrix, genes = sum_shards(list(files.shards), row_of_cells(cells, named), len(named))
         totals = np.asarray(matrix.sum(axis=1), dtype=np.int64)
         samples = pd.read_parquet(files.samples)
-        obs = describe_sums(named, totals, samples, params.covariates, min_cells=params.min_cells)
+        limits = {"min_cells": params.min_cells, "min_counts": params.min_counts}
+        obs = describe_sums(named, totals, samples, params.covariates, **limits)
         write_sums(out.sums, matrix, obs, genes)
         judged = judge_cell_types(obs, types, min_samples=params.min_samples)
         write_tsv(judged, out.cell_types)

@@ -41,6 +41,7 @@ BY_STEP = {
     },
     "differential": {
         "size_factors_by_poscounts": "Every tested gene has a zero, so size factors are `poscounts`.",
+        "few_genes_under_size_factors": "Size factors are medians over fewer than 50 genes.",
         "genes_not_converged": "Coefficients of tested genes did not converge.",
         "dispersion_trend_not_fitted": "One mean dispersion stands for the trend, which did not converge.",
     },

@@ -178,10 +178,11 @@ def check_cohort(path: Path, genes: pd.Series, cells: int, counts: bool) -> list
 
 
 def check_tested(tables: dict) -> list[str]:
-    """Problems of the numbers of tested and significant genes in the status of each cell type."""
+    """Problems of the numbers of tested, filtered and significant genes in the status of each cell type."""
     problems = []
     for path in [path for path in tables if path.startswith("differential/") and ".status." in path]:
         genes = tables[path.replace(".status.tsv", ".parquet")]
+        filtered = tables.get(path.replace(".status.tsv", ".filtered.parquet"))  # older releases lack it
         for row in tables[path].itertuples():
             rows = genes[genes["cell_type"] == row.cell_type]
             counted = len(rows), int((rows["padj"] < float(row.fdr)).sum())
@@ -189,6 +190,14 @@ def check_tested(tables: dict) -> list[str]:
             if counted != listed:
                 problems.append(
                     f"{path}: {row.cell_type}: {listed} genes tested and significant, found {counted}"
+                )
+            if filtered is None or row.status not in ("tested", "no_genes"):
+                continue
+            left_out = filtered.loc[filtered["cell_type"] == row.cell_type, "gene_id"]
+            if len(rows) + len(left_out) != int(row.genes) or left_out.isin(rows["gene_id"]).any():
+                problems.append(
+                    f"{path}: {row.cell_type}: {len(rows)} genes tested and {len(left_out)} filtered are not "
+                    f"the {row.genes} of the cohort"
                 )
     return problems
 

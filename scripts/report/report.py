@@ -126,7 +126,8 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
         "composition_status": records(tables["composition_status"][name])[0],
     }
     rows = headline(status, gsea, params.gsea_fdr)
-    return blocks, about | {"rows": rows, "gsea": gsea is not None}
+    left_out = tables["differential_filtered"][name]["reason"].value_counts().to_dict()
+    return blocks, about | {"rows": rows, "gsea": gsea is not None, "left_out": left_out}
 
 
 def gene_blocks(tables: dict, params: object) -> tuple[dict, list[dict]]:

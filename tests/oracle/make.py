@@ -125,6 +125,36 @@ def drawn_visits(*, genes: int, random_state: int) -> tuple[pd.DataFrame, pd.Dat
     return table[(table >= MIN_COUNT).mean(axis=1) >= 0.3], samples
 
 
+def drawn_groups(*, genes: int, random_state: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Counts (genes x samples) and samples of 12 donors with two each, 4 of state case.
+
+    Genes are on in some samples only: those of the cases, of one stage, of one half of each donor, or any.
+    """
+    rng = np.random.default_rng(random_state)
+    number = np.arange(24)
+    samples = pd.DataFrame(
+        {
+            "donor": [f"d{place:02d}" for place in number // 2],
+            "half": np.array(["first", "second"])[number % 2],
+            "state": np.repeat(["case", "control"], [4, 20]),
+            "stage": np.repeat(["early", "late", "middle"], [9, 3, 12])[rng.permutation(24)],
+            "sex": np.array(["female", "male"])[number // 2 % 2],
+            "age": rng.integers(20, 80, 12)[number // 2],
+        },
+        index=[f"s{place:02d}" for place in number],
+    )
+    patterns = [
+        (samples["state"] == "case").to_numpy(),
+        (samples["stage"] == "late").to_numpy(),
+        (samples["half"] == "second").to_numpy(),
+        *(rng.permutation(24) < on for on in range(1, 13)),
+    ]
+    on = np.array(patterns)[rng.integers(0, len(patterns), genes)]
+    mean = rng.lognormal(3, 1, genes)[:, None] * np.where(on, 1, 0.02) * rng.lognormal(0, 0.3, 24)
+    names = [f"g{place:03d}" for place in range(genes)]
+    return pd.DataFrame(rng.poisson(mean), index=names, columns=samples.index), samples
+
+
 class Oracle:
     """Runs R scripts in a folder, stores their tables beside this file and remembers how."""
 
@@ -217,6 +247,14 @@ def main(folder: Path) -> None:
     oracle.keep("visits.samples.tsv", samples)
     oracle.keep("visits.genes.parquet", oracle.read("visits.genes.tsv"))
     oracle.keep("visits.numbers.tsv", oracle.read("visits.numbers.tsv"))
+
+    counts, samples = drawn_groups(genes=600, random_state=1)
+    counts, samples = counts.rename_axis("gene_id").reset_index(), samples.rename_axis("sample").reset_index()
+    given = [oracle.given("groups.counts.tsv", counts), oracle.given("groups.samples.tsv", samples)]
+    oracle.run("filter.R", *given, "groups.genes.tsv")
+    oracle.keep("groups.sums.parquet", counts)
+    oracle.keep("groups.samples.tsv", samples)
+    oracle.keep("groups.genes.parquet", oracle.read("groups.genes.tsv"))
 
     composition = pd.concat(
         [

@@ -129,7 +129,9 @@ def answers(kind: str, spec: dict, cell_type: str | None) -> pd.DataFrame:
         table = pd.DataFrame({name: [table.loc[0, name]] * 3 for name in table})
         table["gene_id"], table["padj"] = GENES[:3], [0.01, 0.5, np.nan]
     if kind == "differential_status":
-        table = table.assign(status="tested", genes_tested=3, significant=1, fdr=0.05)
+        table = table.assign(status="tested", genes=len(GENES), genes_tested=3, significant=1, fdr=0.05)
+    if kind == "differential_filtered":
+        table = pd.DataFrame({name: [table.loc[0, name]] * 3 for name in table}).assign(gene_id=GENES[3:])
     if cell_type is None:
         return table
     one_row = kind in ("differential_status", "differential_samples")

@@ -50,7 +50,7 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("qc", "patterns"): {"qc": {"patterns": {"human": {"mt": "mt-.+"}}}},
     ("cells", "strata"): {"cells": {"strata": []}},
     ("preprocess", "exclude"): {"preprocess": {"exclude": {"human": {"hb": "HB[AB]"}}}},
-    ("differential", "gene_filter"): {"differential": {"gene_filter": "filterByExpr"}},
+    ("differential", "gene_filter"): {"differential": {"gene_filter": "share"}},
     ("ridge", "target"): {"ridge": {"target": None}},
     ("ridge", "level"): {"ridge": SEX},
     ("ridge", "reference"): {"ridge": SEX},

@@ -291,7 +291,9 @@ async function diagnostics() {
     Genes: `${count(status.genes_tested)} tested of ${count(status.genes)}`,
     "Residual degrees of freedom": count(status.residual_df),
     "Variance inflation of the effect": num(status.vif),
-    "Size factors": status.size_factors,
+    "Size factors": status.size_factor_genes
+      ? `${status.size_factors}, of ${count(status.size_factor_genes)} genes`
+      : status.size_factors,
     "Trend of dispersions": status.trend,
     "Filter on mean count": num(status.filter_threshold),
     "Genes without p-value": count(status.without_pvalue),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from donors import _contrast, _design, _gene_filter, _shrink, differential
+from donors import _contrast, _design, _shrink, differential
 from donors import _differential_figures as figures
 from files import read_tested, stack_tables
 from job import InputError, collect_warnings
@@ -160,6 +160,7 @@ def test_zeros_in_every_gene_switch_the_size_factors_and_say_so():
     counts[np.arange(120) % 24, np.arange(120)] = 0
     result = run(counts, obs, AGE)
     assert result.status["size_factors"] == "poscounts"
+    assert result.status["size_factor_genes"] == 115  # of 120, 5 of each sample are zeros
     sd = obs["age"].std()
     metadata = pd.DataFrame({"age": (obs["age"] - obs["age"].mean()) / sd, "sex": obs["sex"]}).set_index(
         obs["sample"]
@@ -411,30 +412,45 @@ def test_the_posterior_deviation_is_the_curvature_of_pydeseq2s_objective():
 # the filter of genes
 
 
-def test_the_filter_by_library_size_and_design_is_used():
+def test_every_gene_is_tested_or_listed_with_a_reason():
     obs = people()
     counts = counts_of(obs, np.zeros(24))
     counts[:, 5], counts[:13, 6], counts[13:, 6], counts[:3, 7], counts[3:, 7] = 0, 40, 0, 40, 0
-    genes = run(counts, obs, AGE, gene_filter="filterByExpr").genes["gene_id"]
-    assert {"g005", "g007"}.isdisjoint(genes)
-    assert "g006" in set(genes)
+    result = run(counts, obs, AGE, gene_filter="filterByExpr")
+    assert dict(zip(result.filtered["gene_id"], result.filtered["reason"], strict=True)) == {
+        "g005": "no_counts",
+        "g007": "few_samples_with_count",
+    }
+    listed = [*result.genes["gene_id"], *result.filtered["gene_id"]]
+    assert sorted(listed) == [f"g{i:03d}" for i in range(120)]
+    assert result.status["genes_tested"] == 118
+    assert result.filtered["symbol"].tolist() == ["S5", "S7"]
+    assert result.filtered["counts"].tolist() == [0, 120]
     assert "g007" in set(run(counts, obs, AGE, min_count_samples=0.1).genes["gene_id"])
 
 
-def test_genes_are_filtered_by_hand():
-    counts = sparse.csr_array(np.array([[10, 9, 0, 10], [10, 99, 0, 0], [0, 9, 0, 10], [0, 9, 0, 10]]))
-    keep = _gene_filter.counted(counts, min_count=10, min_count_samples=0.5)
-    assert keep.tolist() == [True, False, False, True]
-    keep = _gene_filter.counted(counts, min_count=10, min_count_samples=0.6)  # 2.4 samples are 3
-    assert keep.tolist() == [False, False, False, True]
-    keep = _gene_filter.counted(counts, min_count=0, min_count_samples=0.0)  # never a gene without counts
-    assert keep.tolist() == [True, True, False, True]
+def test_genes_of_few_cases_are_tested_and_lead():
+    obs = people().assign(condition=np.repeat(["stim", "ctrl"], [4, 20]))
+    counts = counts_of(obs, np.zeros(24))
+    counts[4:, :20] = 0
+    default = run(counts, obs, STIM, gene_filter="filterByExpr")
+    on = {f"g{i:03d}" for i in range(20)}
+    assert set(default.genes["gene_id"].head(20)) == on
+    assert (default.genes["padj"].head(20) < 1e-3).all()
+    blind = run(counts, obs, STIM, gene_filter="share")
+    assert set(blind.filtered["gene_id"]) == on
+    adjusted = run(counts, obs, {**STIM, "design": "~ sex + age + condition"}, gene_filter="filterByExpr")
+    assert on <= set(adjusted.genes["gene_id"])
 
 
-def test_a_share_is_rounded_up_but_not_by_floating_point():
-    counts = sparse.csr_array(np.repeat([[1], [0]], [7, 93], axis=0))
-    assert 0.07 * 100 > 7
-    assert _gene_filter.counted(counts, min_count=1, min_count_samples=0.07).tolist() == [True]
+def test_one_nearly_empty_sample_leaves_few_genes_under_the_size_factors():
+    obs = people()
+    counts = counts_of(obs, np.zeros(24))
+    assert run(counts, obs, AGE).status["size_factor_genes"] == 120
+    counts[3, 13:] = 0
+    assert run(counts, obs, AGE).status["size_factor_genes"] == 13
+    left_out = obs.assign(reason=np.where(obs.index == 3, "too_few_counts", ""))
+    assert run(counts, left_out, AGE).status["size_factor_genes"] == 120
 
 
 # reasons
@@ -795,7 +811,7 @@ def test_interferon_genes_lead_in_stimulated_cells(shared_data, cell_type):
 
 
 USUAL = {"contrast": "age", "label": "B cell", "size_factors": "ratio", "trend": "parametric"}
-USUAL |= {"not_converged": 0, "genes_tested": 2000}
+USUAL |= {"not_converged": 0, "genes_tested": 2000, "size_factor_genes": 50}
 
 
 @pytest.mark.parametrize(
@@ -803,9 +819,10 @@ USUAL |= {"not_converged": 0, "genes_tested": 2000}
     [
         ({}, []),
         ({"size_factors": "poscounts"}, ["size_factors_by_poscounts"]),
+        ({"size_factor_genes": 49}, ["few_genes_under_size_factors"]),
         ({"trend": "mean"}, ["dispersion_trend_not_fitted"]),
         ({"not_converged": 3}, ["genes_not_converged"]),
-        ({"size_factors": "", "trend": "", "genes_tested": 0}, []),  # not tested
+        ({"size_factors": "", "size_factor_genes": None, "trend": "", "genes_tested": 0}, []),  # not tested
     ],
 )
 def test_a_fit_that_is_not_the_usual_one_is_warned_of(status, code):

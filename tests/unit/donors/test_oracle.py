@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 from donors import composition, differential
 from donors._contrast import resolve_contrast
 from donors._deseq2 import RInference, independent_filter, log_likelihood_ratio
-from donors._gene_filter import filter_by_expr
+from donors._design import build
+from donors._gene_filter import filter_by_expr, judge_genes
 from donors._moderation import moderate
 from pathways import gsea
 from pathways._gene_sets import read_collections
@@ -29,6 +30,8 @@ RECORD = json.loads((ORACLE / "oracle.json").read_text())
 NAIVE = "onek1k_naive_cd4_sums_100donors.h5ad"
 LRRN3, DONSON = "ENSG00000173114", "ENSG00000159147"
 HALLMARK = "hallmark_v2026.1.gmt"
+FILTER = {"gene_filter": "filterByExpr", "min_count": 10, "min_count_samples": 0.3}
+FILTER |= {"min_total_count": 15, "large_n": 10, "min_prop": 0.7}
 CASES = ["naive_cd4", "demo_cd4", "demo_b"]
 
 pytestmark = [
@@ -248,6 +251,35 @@ def test_the_gene_filter_is_edgers(case, shared_data):
     assert genes.attrs == pytest.approx(numbers.to_dict(), rel=1e-9)
     assert (genes["samples_above"] == reference["samples_above"]).all()
     assert (genes["keep"] == reference["keep"]).all()
+
+
+STATE = {"test": "state", "level": "case", "reference": "control"}
+HALF = {"test": "half", "level": "second", "reference": "first"}
+
+
+@pytest.mark.parametrize(
+    ("r", "contrast"),
+    [
+        ("design_state", {**STATE, "design": "~ state"}),
+        ("group_state", {**STATE, "design": "~ sex + age + stage + state"}),
+        ("design_stage", {"test": "stage", "design": "~ stage"}),
+        ("group_stage", {"test": "stage", "design": "~ 0 + sex + stage + age"}),
+        ("group_half", {**HALF, "design": "~ donor + half"}),
+        ("cells", {"test": "state:sex", "design": "~ state * sex + age"}),
+        ("age", {"test": "age", "unit": 10, "design": "~ age + stage + sex"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["design"],
+)
+def test_the_gene_filter_of_a_contrast_is_edgers_for_the_tested_term(r, contrast):
+    samples, kept = stored("groups.samples.tsv"), stored("groups.genes.parquet")
+    counts = stored("groups.sums.parquet").set_index("gene_id").T
+    settled = resolve_contrast({"name": "groups", "block": "donor", **contrast}, samples)
+    design = build(settled, samples, min_samples=8, min_residual_df=3)
+    genes = judge_genes(sparse.csr_array(counts.to_numpy()), design.of_tested, **FILTER)
+    ours = genes["reason"].to_numpy() == ""
+    row(f"groups, {contrast['design']}, {contrast['test']}", len(ours), f"{ours.sum()} | {kept[r].sum()}")
+    assert (ours == kept[r]).all()
+    assert 30 < ours.sum() < 570
 
 
 @pytest.mark.parametrize("case", ["3_types", "demo", "20_types", "infinite_prior_df"])

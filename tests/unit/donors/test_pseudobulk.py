@@ -143,7 +143,9 @@ def test_columns_by_hand():
         }
     )
     sums = pseudobulk.name_sums(cells, TYPES)
-    obs = pseudobulk.describe_sums(sums, np.array([40, 5, 7]), SAMPLES, ["age", "sex"], min_cells=2)
+    obs = pseudobulk.describe_sums(
+        sums, np.array([40, 5, 7]), SAMPLES, ["age", "sex"], min_cells=2, min_counts=1
+    )
     assert list(obs.index) == ["b::s1", "b::s2", "t_cd4::s1"]
     assert obs["cells"].tolist() == [2, 1, 1]
     assert obs["pct_counts_mt"].tolist() == [20.0, 20.0, 0.0]  # (5 + 3) / 40, by counts
@@ -157,13 +159,26 @@ def test_columns_by_hand():
     assert obs.loc["b::s1", ["label", "donor", "sex"]].tolist() == ["B", "d1", "F"]
 
 
+def test_a_sample_needs_cells_and_counts():
+    cells = pd.DataFrame({"cell": list("abcdef"), "sample": ["s1", "s1", "s2", "s2", "s3", "s4"]})
+    cells = cells.assign(cell_type="B", pct_counts_mt=0.0, total_counts=[50.0, 50, 49, 50, 500, 9])
+    sums = pseudobulk.name_sums(cells, TYPES)
+    samples = pd.DataFrame({"sample": ["s1", "s2", "s3", "s4"], "donor": "d", "pool": ""})
+    limits = {"min_cells": 2, "min_counts": 100}
+    obs = pseudobulk.describe_sums(sums, np.array([100, 99, 500, 9]), samples, [], **limits)
+    assert obs["reason"].tolist() == ["", "too_few_counts", "too_few_cells", "too_few_cells"]
+    assert obs["used"].tolist() == [True, False, False, False]
+    types = pseudobulk.judge_cell_types(obs, TYPES, min_samples=1)
+    assert types.set_index("id").loc["b", ["samples", "cells"]].tolist() == [1, 2]
+
+
 def test_sums_survive_the_file(tmp_path):
     counts, table = cohort(4)
     total, sums = summed(write_shards(tmp_path, counts, table, lambda s: 0, 1), table)
     samples = pd.DataFrame(
         {"sample": [f"s{i}" for i in range(5)], "donor": "d", "pool": "", "sex": ["F", None] * 2 + ["M"]}
     )
-    obs = pseudobulk.describe_sums(sums, total.sum(axis=1), samples, ["sex"], min_cells=1)
+    obs = pseudobulk.describe_sums(sums, total.sum(axis=1), samples, ["sex"], min_cells=1, min_counts=1)
     ad.AnnData(X=sparse.csr_matrix(total), obs=obs).write_h5ad(tmp_path / "sums.h5ad")
     back = ad.read_h5ad(tmp_path / "sums.h5ad")
     assert back.X.dtype == np.int64
@@ -178,7 +193,7 @@ def test_a_sum_that_is_not_its_cells_counts_is_refused():
     wrong = sums["expected_counts"].to_numpy().copy()
     wrong[1] += 1
     with pytest.raises(RuntimeError, match="'B' in 's1' is not that of its cells"):
-        pseudobulk.describe_sums(sums, wrong, SAMPLES, ["age", "sex"], min_cells=1)
+        pseudobulk.describe_sums(sums, wrong, SAMPLES, ["age", "sex"], min_cells=1, min_counts=1)
 
 
 def test_a_kept_cell_that_no_shard_has_is_refused(tmp_path):

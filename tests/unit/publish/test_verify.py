@@ -381,6 +381,14 @@ COVERED = {
         in_table("differential/age.parquet", lambda t: t.drop(index=2)),
         "differential/age.status.tsv: cd4_t_cell_naive: (3, 1) genes tested and significant, found (2, 1)",
     ),
+    "a gene neither tested nor filtered": (
+        in_table("differential/age.filtered.parquet", lambda t: t.drop(index=2)),
+        "differential/age.status.tsv: cd4_t_cell_naive: 3 genes tested and 2 filtered are not the 6 of the",
+    ),
+    "a gene both tested and filtered": (
+        in_table("differential/age.filtered.parquet", put("gene_id", 0, "ENSG0")),
+        "differential/age.status.tsv: cd4_t_cell_naive: 3 genes tested and 3 filtered are not the 6 of the",
+    ),
     "another config": (edit_provenance(config_sha256="0" * 64), "provenance.json: config_sha256 is 0000"),
     "another seed": (edit_provenance(random_state=8), "provenance.json: random_state is 8, it should be 7"),
     "another version": (
