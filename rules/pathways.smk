@@ -7,6 +7,7 @@ rule gsea:
         genes=differential_tables,
         cell_types="<results>/pseudobulk/cell_types.tsv",
         gene_sets=gene_sets,
+        cohort="<results>/load/genes.parquet",
     output:
         terms="<results>/gsea/{contrast}/terms.parquet",
         status="<results>/gsea/{contrast}/status.tsv",
@@ -16,6 +17,7 @@ rule gsea:
             category="Gene sets",
             labels={"contrast": "{contrast}", "figure": "gsea"},
         ),
+        warnings="<results>/warnings/gsea/{contrast}.tsv",
     log:
         local("<logs>/gsea/{contrast}.log"),
     benchmark:

@@ -50,6 +50,8 @@ def warning_tables(wildcards):
             contrast=list(CONTRASTS),
             part=differential_parts(),
         )
+    if CONTRASTS and config["gene_sets"]:
+        paths += expand("<results>/warnings/gsea/{contrast}.tsv", contrast=list(CONTRASTS))
     if config["ridge"]["target"] and tested_cell_types():
         paths.append("<results>/warnings/ridge_summary.tsv")
     return paths

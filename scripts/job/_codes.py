@@ -45,6 +45,9 @@ BY_STEP = {
         "genes_not_converged": "Coefficients of tested genes did not converge.",
         "dispersion_trend_not_fitted": "One mean dispersion stands for the trend, which did not converge.",
     },
+    "gsea": {
+        "gene_sets_unknown": "Of a collection of gene sets fewer than 10 % of the genes are in the cohort.",
+    },
     "ridge_summary": {
         "permutations_too_few": "One cell type alone cannot be significant with so few permutations.",
     },

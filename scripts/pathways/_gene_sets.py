@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from files import CellType
-from job import InputError, track_progress
+from job import InputError, track_progress, warn
 
+LEAST_KNOWN = 0.1  # share of the genes of a collection, below which it is warned of
 GENES = ["gene_id", "symbol", "log2FoldChange", "stat", "pvalue", "padj"]  # columns of a differential table
 
 
@@ -66,6 +67,28 @@ def read_gmt(path: str) -> Collection:
     if not sets:
         raise InputError(f"gene_sets: {path} has no gene sets; set gene_sets to GMT files with sets")
     return Collection(Path(path).stem, hashlib.sha256(content).hexdigest(), sets)
+
+
+def name_genes(genes: pd.DataFrame) -> set[str]:
+    """What gene sets may call the genes of the cohort: the symbol, the id of a gene without one.
+
+    genes: load/genes.parquet.
+    """
+    symbol = genes["symbol"].astype("str").fillna("")
+    return set(symbol.where(symbol != "", genes["gene_id"].astype("str")))
+
+
+def warn_of_unknown(collections: list[Collection], genes: set[str]) -> None:
+    """Warn of each collection of which fewer than LEAST_KNOWN of the genes are genes of the cohort."""
+    for collection in collections:
+        members = {gene for symbols in collection.sets.values() for gene in symbols}
+        known = len(members & genes)
+        if known < LEAST_KNOWN * len(members):
+            what = (
+                f"{collection.name}: {known:,} of {len(members):,} genes are in the cohort; the sets may be "
+                "of another species, or name genes in another way than load.symbols"
+            )
+            warn("gene_sets_unknown", what, count=len(members) - known, setting="gene_sets")
 
 
 def run_per_cell_type(

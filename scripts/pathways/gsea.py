@@ -25,9 +25,11 @@ from pathways._gene_sets import (
     Collection,
     describe,
     is_signed,
+    name_genes,
     rank_symbols,
     read_collections,
     run_per_cell_type,
+    warn_of_unknown,
 )
 from pathways._groups import group_terms, sort_by_significance
 
@@ -268,6 +270,7 @@ if __name__ == "__main__":
         settings = dict(snakemake.params.items())
         figure_terms = settings.pop("figure_terms")
         collections = read_collections(snakemake.input.gene_sets)
+        warn_of_unknown(collections, name_genes(pd.read_parquet(snakemake.input.cohort)))
         tested = read_tested(snakemake.input.cell_types, snakemake.input.genes, GENES)
         terms, status = run_per_cell_type(
             tested,

@@ -5,8 +5,16 @@ import hashlib
 import pandas as pd
 import pytest
 
-from job import InputError
-from pathways._gene_sets import describe, rank_symbols, read_collections, read_gmt
+from job import InputError, collect_warnings
+from pathways._gene_sets import (
+    Collection,
+    describe,
+    name_genes,
+    rank_symbols,
+    read_collections,
+    read_gmt,
+    warn_of_unknown,
+)
 
 
 def write(path, *lines):
@@ -99,3 +107,20 @@ def test_what_a_status_row_says(tmp_path):
     assert row["duplicated_symbols"] == 2  # E1 and E4
     assert row["tied_share"] == 0.5  # E0 and E3 of four
     assert row["overlap"] == 0.5  # A, B of A, B, C, Z
+
+
+def test_a_collection_of_another_species_is_warned_of_once():
+    genes = name_genes(pd.DataFrame({"gene_id": ["E1", "E2", "E3"], "symbol": ["CD3E", "MS4A1", ""]}))
+    assert genes == {"CD3E", "MS4A1", "E3"}
+    mouse = Collection("mouse", "", {"a": ["Cd3e", "Ms4a1"], "b": ["Ms4a1", "Lyz2"]})
+    few = Collection("few", "", {"a": ["CD3E", *(f"X{i}" for i in range(10))]})
+    enough = Collection("enough", "", {"a": ["CD3E", *(f"X{i}" for i in range(9))]})
+    with collect_warnings() as warned:
+        for _ in range(2):  # of each contrast
+            warn_of_unknown([mouse, few, enough], genes)
+    assert [(row["code"], row["number"], row["setting"]) for row in warned] == [
+        ("gene_sets_unknown", 3, "gene_sets"),
+        ("gene_sets_unknown", 10, "gene_sets"),
+    ]
+    assert warned[0]["message"].startswith("mouse: 0 of 3 genes are in the cohort; the sets may be of")
+    assert warned[1]["message"].startswith("few: 1 of 11 genes")
