@@ -1,8 +1,10 @@
 """Print docs/warnings.md, every warning code, from scripts/job/_codes.py: `make warnings-page`."""
 
 import sys
+import textwrap
 
 import _root  # noqa: F401 makes the parts in scripts/ importable
+from _cohort import PREDICTED
 from job import BY_STEP
 
 INTRODUCTION = """# Warnings
@@ -34,7 +36,11 @@ the rows of all jobs are put together, and says nothing that depends on shards. 
 """
 
 if __name__ == "__main__":
-    sys.stdout.write(INTRODUCTION)
+    codes = ", ".join(f"`{code}`" for code in PREDICTED)
+    predicted = (
+        f"`make doctor` predicts {codes} before a run, in the words of the run; the others need counts."
+    )
+    sys.stdout.write(INTRODUCTION + "\n" + textwrap.fill(predicted, 110) + "\n")
     for step, codes in BY_STEP.items():
         sys.stdout.write(f"\n## {step}\n\n| code | meaning |\n|---|---|\n")
         sys.stdout.write("".join(f"| `{code}` | {means} |\n" for code, means in codes.items()))

@@ -226,6 +226,13 @@ def judge(metrics: pd.DataFrame, sample: pd.Series, limits: pd.DataFrame) -> pd.
     return pd.Series(np.select(failed, list(rules), default=""), index=metrics.index)
 
 
+def warn_of_patterns(groups: pd.DataFrame, species: str) -> None:
+    """Warn of patterns that match no gene. groups: as from `match_groups`."""
+    for name in groups.columns[~groups.any()]:
+        what = f"no gene symbol matches pattern {name} of {species}, so pct_counts_{name} is 0 in every cell"
+        warn("pattern_matches_nothing", what, setting=f"qc.patterns.{species}.{name}")
+
+
 def summarise(reason: pd.Series) -> str:
     """`98,214 cells, 2,931 dropped (max_pct_mt 1,204; min_genes 1,727)`."""
     lost = reason[reason != ""].value_counts().sort_index()
@@ -239,11 +246,7 @@ if __name__ == "__main__":
         settings = {**snakemake.params}
         species = read_species(snakemake.input.cohort)
         groups = match_groups(shard.genes["symbol"], settings.pop("patterns"), species)
-        for name in groups.columns[~groups.any()]:
-            what = (
-                f"no gene symbol matches pattern {name} of {species}, so pct_counts_{name} is 0 in every cell"
-            )
-            warn("pattern_matches_nothing", what, setting=f"qc.patterns.{species}.{name}")
+        warn_of_patterns(groups, species)
         sample = shard.obs["sample"].reset_index(drop=True)
         metrics = measure(shard.counts, groups)
         least = {name: settings[name] for name in ("min_counts", "min_genes")}

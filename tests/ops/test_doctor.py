@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
+import _cohort
 import _locked
+import _machine
 import doctor
 
 ROOT = Path(__file__).parent.parent.parent
@@ -139,14 +141,14 @@ def test_the_size_of_a_sheet_is_that_of_its_files_and_folders(options):
     (options.folder / "one.h5").write_bytes(bytes(2_000_000))
     (options.folder / "sheet.tsv").write_text("donor\tpath\nd1\trun1\n\nd2\tone.h5\n")
     sheet = {"path": "sheet.tsv", "url": None, "sha256": None, "size": None}
-    found = doctor.measure_cohort(options._replace(config=options.config | {"cohort": sheet}))
+    found = _cohort.measure_cohort(options._replace(config=options.config | {"cohort": sheet}))
     sheet_size = (options.folder / "sheet.tsv").stat().st_size
     assert found == pytest.approx((5_002_000 + sheet_size) / 2**20)
 
 
 def test_more_memory_and_disk_than_there_is(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "measure_cohort", lambda _: 10_000_000)
-    monkeypatch.setattr(doctor, "ROOT", tmp_path / "requests")
+    monkeypatch.setattr(_machine, "measure_cohort", lambda _: 10_000_000)
+    monkeypatch.setattr(_machine, "ROOT", tmp_path / "requests")
     (tmp_path / "requests/workflow").mkdir(parents=True)
     asked = dict.fromkeys(["qc", "doublets", "load", "preprocess", "markers", "pseudobulk"], (100, 1))
     asked["qc"] = 1200, 8
