@@ -31,6 +31,12 @@ class Contrast:
     subset: dict[str, list]  # column -> values of the samples that take part; empty for all
     block: str | None = None  # donor: samples of a donor are correlated
     aggregate: str | None = None  # donor: samples of a donor are summed
+    sample_weights: bool = False  # each sample has a weight by its residuals
+
+    @property
+    def by_voom(self) -> bool:
+        """Whether genes are tested by limma-voom, and not by DESeq2."""
+        return bool(self.block) or self.sample_weights
 
 
 def terms_of(formula: str, setting: str) -> list:
@@ -102,6 +108,7 @@ def resolve_contrast(contrast: dict, obs: pd.DataFrame) -> Contrast:
         subset=subset,
         block=contrast.get("block"),
         aggregate=contrast.get("aggregate"),
+        sample_weights=contrast.get("sample_weights", False),
     )
 
 

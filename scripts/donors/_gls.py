@@ -62,8 +62,8 @@ def fit_models(
     models = y.shape[1]
     coefficients, variances = np.empty((models, columns)), np.empty(models)
     covariance = np.empty((models, columns, columns))
-    for part in _groups(models, samples * columns):
-        own_y, own_x = _weighted(y[:, part], matrix, None if weights is None else weights[:, part])
+    for part in groups(models, samples * columns):
+        own_y, own_x = weight_models(y[:, part], matrix, None if weights is None else weights[:, part])
         own_y, own_x = (_whiten(values, codes, correlation) for values in (own_y, own_x))
         q, r = np.linalg.qr(np.moveaxis(own_x, 2, 0))
         own_y = own_y.T[..., None]
@@ -119,8 +119,8 @@ def correlations(
     indicator = _indicator(codes)
     sizes = np.bincount(codes).astype(float)
     found = np.empty(models)
-    for part in _groups(models, max(samples * matrix.shape[1], blocks**2)):
-        own_y, own_x = _weighted(y[:, part], matrix, None if weights is None else weights[:, part])
+    for part in groups(models, max(samples * matrix.shape[1], blocks**2)):
+        own_y, own_x = weight_models(y[:, part], matrix, None if weights is None else weights[:, part])
         q = np.linalg.qr(np.moveaxis(own_x, 2, 0)).Q
         residuals = own_y.T - (q @ (q.mT @ own_y.T[..., None]))[..., 0]
         of_blocks = np.stack([indicator.T @ each for each in q])
@@ -155,7 +155,7 @@ def _most_likely(d, squares, rest, df: int, largest: int) -> np.ndarray:
     return (low + high) / 2
 
 
-def _weighted(y, matrix, weights) -> tuple[np.ndarray, np.ndarray]:
+def weight_models(y, matrix, weights) -> tuple[np.ndarray, np.ndarray]:
     """D^1/2 y, (samples, models), and D^1/2 X of each model, (samples, columns, models)."""
     if weights is None:
         return y, np.broadcast_to(matrix[..., None], (*matrix.shape, y.shape[1]))
@@ -181,7 +181,7 @@ def _indicator(codes: np.ndarray) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(codes)), (rows, codes)))
 
 
-def _groups(models: int, size: int):
+def groups(models: int, size: int):
     """Consecutive models that are computed together, with arrays of `size` numbers each."""
     step = max(1, VALUES // size)
     for start in range(0, models, step):

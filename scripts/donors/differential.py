@@ -17,8 +17,9 @@ the term changes the gene between the two samples that it sets furthest apart. W
 log2FoldChange_shrunk and lfcSE_shrunk are apeglm's, in the same unit; the status says where they cannot be.
 
 A contrast with `aggregate: donor` is tested on the sums of each donor's samples. One with `block: donor` is
-tested by limma-voom (_voom.py), in which the samples of a donor are correlated: effects in log2 per unit too,
-stat is the moderated t or F, p-values are adjusted without a filter, and dispersions are missing.
+tested by limma-voom (_voom.py), in which the samples of a donor are correlated, and one with `sample_weights`
+too, with a weight of each sample: effects in log2 per unit, stat is the moderated t or F, p-values are
+adjusted without a filter, and dispersions are missing.
 
 With `cooks`, counts that are outliers by Cook's distance are replaced where 7 samples share their row of the
 model matrix, and genes with an outlier among samples that share it with 2 others get no p-value (outlier).
@@ -109,25 +110,29 @@ def differential(
         if not tested.any():
             least = f"{gene_filter['min_count']} counts in enough samples"
             reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
-    table, samples, chosen = no_genes(), design.samples.assign(size_factor=np.nan), {}
+    table, samples, chosen = no_genes(), design.samples.assign(size_factor=np.nan, sample_weight=np.nan), {}
     if not reason:
         dense = pd.DataFrame(used[:, tested].toarray(), columns=genes["gene_id"][tested])
-        if contrast.block:
+        if contrast.by_voom:
             from donors import _voom
 
-            raw, size_factors, chosen = _voom.fit(dense, design)
+            asked = {"block": bool(contrast.block), "weigh_samples": contrast.sample_weights}
+            raw, of_rows, chosen = _voom.fit(dense, design, **asked)
         else:
             from donors import _deseq2
 
             settings = {"fdr": fdr, "cooks": cooks, "shrink": shrink, "threads": threads}
             dense.index = design.matrix.index.astype(str)
             raw, size_factors, chosen = _deseq2.fit(dense, design, **settings)
+            of_rows = pd.DataFrame({"size_factor": size_factors, "sample_weight": np.nan})
         raw.insert(0, "symbol", genes["symbol"][tested].to_numpy())
         table = raw.rename_axis("gene_id").reset_index()[list(COLUMNS)].astype(COLUMNS)
         table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
         chosen["size_factor_genes"] = genes_under(dense.to_numpy(), chosen["size_factors"])
         own = np.asarray(counts[samples["used"].to_numpy()].sum(axis=1)).ravel()
-        samples.loc[samples["used"], "size_factor"] = of_samples(size_factors.to_numpy(), own, design.rows)
+        rows = np.arange(len(of_rows)) if design.rows is None else design.rows
+        samples.loc[samples["used"], "size_factor"] = split_factors(of_rows["size_factor"], own, rows)
+        samples.loc[samples["used"], "sample_weight"] = of_rows["sample_weight"].to_numpy()[rows]
         message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
         if contrast.block and not repeats(design.donors):
             message = "; ".join(
@@ -138,14 +143,12 @@ def differential(
     return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples, filtered)
 
 
-def of_samples(factors: np.ndarray, counts: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+def split_factors(factors: pd.Series, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(samples,) size factors of samples: of a sum of samples, the part that the sample's counts are of it.
 
-    factors: of the rows of the matrix; counts: (samples,) all counts; rows: see Design.
+    factors: of the rows of the matrix; counts: (samples,) all counts; rows: (samples,) their row.
     """
-    if rows is None:
-        return factors
-    return factors[rows] * counts / np.bincount(rows, weights=counts)[rows]
+    return factors.to_numpy()[rows] * counts / np.bincount(rows, weights=counts)[rows]
 
 
 def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: float) -> dict:
@@ -166,7 +169,7 @@ def describe(contrast: Contrast, design: Design, table: pd.DataFrame, *, fdr: fl
         "coefficient": design.coefficient,
         "effect": effect(contrast, design),
         "unit": None if design.joint else contrast.unit,
-        "method": "limma-voom" if contrast.block else "DESeq2",
+        "method": "limma-voom" if contrast.by_voom else "DESeq2",
         "test": name_test(contrast, design),
         "df": len(design.hypothesis) if design.hypothesis is not None else None,
         "size_factors": "",
@@ -191,7 +194,7 @@ def name_test(contrast: Contrast, design: Design) -> str:
     """LRT or Wald, of limma F or t; of several effects together the first. "" where nothing can be tested."""
     if design.hypothesis is None:
         return ""
-    together, one = ("F", "t") if contrast.block else ("LRT", "Wald")
+    together, one = ("F", "t") if contrast.by_voom else ("LRT", "Wald")
     return together if design.joint else one
 
 
@@ -289,7 +292,7 @@ if __name__ == "__main__":
         for (cell_type, label), (counts, obs, genes) in zip(
             types[["id", "label"]].to_numpy(), read_types(sums, types["id"]), strict=True
         ):
-            method = "limma-voom" if contrast.block else "PyDESeq2"
+            method = "limma-voom" if contrast.by_voom else "PyDESeq2"
             announce(f"{method} on {counts.shape[0]:,} samples x {counts.shape[1]:,} genes of {label}")
             try:
                 result = differential(counts, genes, obs, contrast, threads=snakemake.threads, **params)

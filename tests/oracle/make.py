@@ -26,6 +26,7 @@ MIN_CELLS = 10  # a demo donor needs them in the type
 MIN_COUNT = 10  # a gene is tested when this count is reached in this share of samples
 MIN_SHARE = {"naive_cd4": 0.2, "demo_cd4": 0.3, "demo_b": 0.3}
 GSEA = {"min_size": 15, "max_size": 500, "permutations": 20000, "seed": 1}
+POOR = ["s05", "s20", "s31", "s32"]  # samples that are disturbed
 PACKAGES = ["base", "DESeq2", "edgeR", "limma", "splines", "statmod"]
 
 
@@ -125,6 +126,14 @@ def drawn_visits(*, genes: int, random_state: int) -> tuple[pd.DataFrame, pd.Dat
     return table[(table >= MIN_COUNT).mean(axis=1) >= 0.3], samples
 
 
+def disturb(counts: pd.DataFrame, samples: list[str], *, random_state: int) -> pd.DataFrame:
+    """Counts (genes x samples) with noise of 0.8 (natural log) in all genes of some samples."""
+    rng, counts = np.random.default_rng(random_state), counts.copy()
+    for name in samples:
+        counts[name] = rng.poisson(counts[name] * rng.lognormal(0, 0.8, len(counts)))
+    return counts
+
+
 def drawn_groups(*, genes: int, random_state: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Counts (genes x samples) and samples of 12 donors with two each, 4 of state case.
 
@@ -214,6 +223,20 @@ def of_sums(oracle: Oracle, case: str, counts: pd.DataFrame, samples: pd.DataFra
     return oracle.read(f"{case}.wald.tsv")
 
 
+def of_samples(oracle: Oracle, counts: pd.DataFrame, samples: pd.DataFrame) -> None:
+    """Run limma with weights of samples on the visits, four of them disturbed."""
+    counts = disturb(counts, POOR, random_state=2)
+    samples = samples.assign(library=counts.sum()).reset_index()
+    counts = counts.reset_index()
+    given = [oracle.given("weights.counts.tsv", counts), oracle.given("weights.samples.tsv", samples)]
+    oracle.run("weights.R", *given, "weights.genes.tsv", "weights.numbers.tsv", "weights.weights.tsv")
+    oracle.keep("weights.sums.parquet", counts)
+    weights = oracle.read("weights.weights.tsv")
+    oracle.keep("weights.samples.tsv", samples.merge(weights, on="sample"))
+    oracle.keep("weights.genes.parquet", oracle.read("weights.genes.tsv"))
+    oracle.keep("weights.numbers.tsv", oracle.read("weights.numbers.tsv"))
+
+
 def main(folder: Path) -> None:
     """Make all tables."""
     oracle = Oracle(folder)
@@ -248,6 +271,7 @@ def main(folder: Path) -> None:
     oracle.keep("visits.genes.parquet", oracle.read("visits.genes.tsv"))
     oracle.keep("visits.numbers.tsv", oracle.read("visits.numbers.tsv"))
 
+    of_samples(oracle, counts.set_index("gene_id"), samples.set_index("sample"))
     counts, samples = drawn_groups(genes=600, random_state=1)
     counts, samples = counts.rename_axis("gene_id").reset_index(), samples.rename_axis("sample").reset_index()
     given = [oracle.given("groups.counts.tsv", counts), oracle.given("groups.samples.tsv", samples)]
