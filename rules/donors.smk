@@ -1,4 +1,8 @@
 # What changes with a covariate, cell type by cell type, with the sample as the unit.
+def contrast_of_shares(wildcards):
+    """The contrast of the config without what needs many genes."""
+    contrast = CONTRASTS[wildcards.contrast]
+    return {key: value for key, value in contrast.items() if key not in ("factors", "sample_weights")}
 
 
 checkpoint pseudobulk:
@@ -59,6 +63,7 @@ rule differential:
         status="<results>/differential/{contrast}/{part}.status.tsv",
         samples="<results>/differential/{contrast}/{part}.samples.tsv",
         filtered="<results>/differential/{contrast}/{part}.filtered.parquet",
+        factors="<results>/differential/{contrast}/{part}.factors.tsv",
         warnings="<results>/warnings/differential/{contrast}/{part}.tsv",
     log:
         local("<logs>/differential/{contrast}/{part}.log"),
@@ -145,7 +150,7 @@ rule composition:
         digest("donors/composition"),
         **config["composition"],
         min_samples=config["pseudobulk"]["min_samples"],
-        contrast=lambda wildcards: CONTRASTS[wildcards.contrast],
+        contrast=contrast_of_shares,
         covariates=list(COVARIATES),
     script:
         "../scripts/donors/composition.py"

@@ -15,6 +15,7 @@ REPORTED = [
 ]
 REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea"]
 REPORTED += ["differential_filtered"]
+REPORTED += ["differential_factors"]
 REPORTED += [
     "synthesis_effects",
     "synthesis_genes",

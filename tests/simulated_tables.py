@@ -165,6 +165,13 @@ class Tables:
         )
         self.add("markers", markers, "parquet", values={"resolution": "1.0"})
 
+    def numbers(self) -> pd.DataFrame:
+        """How the answer depends on the number of hidden factors; the contrast asks for one."""
+        table = pd.DataFrame({"factors": [0, 1, 2], "in_contrast": [False, True, False]})
+        return table.assign(
+            significant=[4, 9, 8], shared=[4, 9, 8], correlation=[0.8, 1, 0.9], vif=1.2, variance=0.1
+        )
+
     def contrast(self, name: str) -> None:
         """Tests of every type, gene sets, synthesis and composition; the planted gene is first in type_0."""
         values = {"contrast": name}
@@ -174,6 +181,7 @@ class Tables:
         used = pd.DataFrame({"sample": self.samples, "used": True, "reason": "", "size_factor": 2.0})
         for kind, suffix, made in (
             ("differential_samples", "tsv", [used] * len(self.types)),
+            ("differential_factors", "tsv", [self.numbers()] * len(self.types)),
             ("differential", "parquet", tables),
             ("differential_filtered", "parquet", [pd.DataFrame([left_out])] * len(self.types)),
             ("differential_status", "tsv", [self.status(name, i, t) for i, t in enumerate(tables)]),

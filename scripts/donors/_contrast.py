@@ -32,6 +32,7 @@ class Contrast:
     block: str | None = None  # donor: samples of a donor are correlated
     aggregate: str | None = None  # donor: samples of a donor are summed
     sample_weights: bool = False  # each sample has a weight by its residuals
+    factors: int | None = None  # hidden factors that the design gets; None: none are looked for
 
     @property
     def by_voom(self) -> bool:
@@ -109,6 +110,7 @@ def resolve_contrast(contrast: dict, obs: pd.DataFrame) -> Contrast:
         block=contrast.get("block"),
         aggregate=contrast.get("aggregate"),
         sample_weights=contrast.get("sample_weights", False),
+        factors=contrast.get("factors"),
     )
 
 

@@ -102,7 +102,8 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
     hypothesis = np.array([[weights.get(column, 0.0) for column in matrix] for weights in effects])
     aliased, names, why = leave_out(matrix, hypothesis, term, terms)
     full = matrix.loc[:, ~aliased]
-    reason, message = _check_rank(full, why, names, min_residual_df)
+    hidden = contrast.factors or 0
+    reason, message = _check_rank(full, why, names, hidden, min_residual_df)
     if not why:
         matrix, hypothesis = full, hypothesis[:, ~aliased]
         term = [column for column in term if column in matrix]
@@ -119,8 +120,8 @@ def build(contrast: Contrast, obs: pd.DataFrame, *, min_samples: int, min_residu
         joint=len(effects) > 1 or (contrast.factor is not None and contrast.level is None),
         two_groups=len(contrast.variables) == 1 and len(contrast.references) == 1 and matrix.shape[1] == 2,
         coefficient=", ".join(" - ".join(weights) for weights in effects),
-        coefficients=full.shape[1],
-        residual_df=full.shape[0] - full.shape[1],
+        coefficients=full.shape[1] + hidden,
+        residual_df=full.shape[0] - full.shape[1] - hidden,
         vif=vif,
         correlate=correlate,
         correlation=correlation,
@@ -254,16 +255,20 @@ def _tested_effects(
     return [{column: per_unit} for column in columns], columns
 
 
-def _check_rank(matrix: pd.DataFrame, why: str, aliased: str, min_residual_df: int) -> tuple[str, str]:
+def _check_rank(
+    matrix: pd.DataFrame, why: str, aliased: str, hidden: int, min_residual_df: int
+) -> tuple[str, str]:
     """Reason and message if the model cannot be fitted; no reason, but perhaps a message, if it can.
 
-    matrix: of full rank; why: an effect is not estimable; aliased: the columns that were left out.
+    matrix: of full rank; why: an effect is not estimable; aliased: the columns that were left out;
+    hidden: number of hidden factors that it will get.
     """
-    samples, columns = matrix.shape
+    samples, columns = matrix.shape[0], matrix.shape[1] + hidden
     if samples - columns < min_residual_df:
+        of_them = f" ({hidden} of hidden factors)" if hidden else ""
         return "no_residual_df", (
-            f"{samples} samples for {columns} coefficients leave {samples - columns} residual degrees of "
-            f"freedom; differential.min_residual_df is {min_residual_df}"
+            f"{samples} samples for {columns} coefficients{of_them} leave {samples - columns} residual "
+            f"degrees of freedom; differential.min_residual_df is {min_residual_df}"
         )
     if why:
         return "confounded", why

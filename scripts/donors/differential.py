@@ -21,6 +21,9 @@ tested by limma-voom (_voom.py), in which the samples of a donor are correlated,
 too, with a weight of each sample: effects in log2 per unit, stat is the moderated t or F, p-values are
 adjusted without a filter, and dispersions are missing.
 
+With `factors: k` the design gets k hidden factors (_factors.py), and a table says how the answer of
+limma-voom depends on their number.
+
 With `cooks`, counts that are outliers by Cook's distance are replaced where 7 samples share their row of the
 model matrix, and genes with an outlier among samples that share it with 2 others get no p-value (outlier).
 A numeric covariate leaves few such samples: donors of one age and sex.
@@ -66,6 +69,9 @@ COLUMNS = {
     "outlier": bool,
 }
 FEW_GENES = 50  # under a size factor, below which it is warned of
+FACTORS = ["factor1", "factor2", "factor3", "factor4", "factor5"]
+GENES = 50  # for each hidden factor, at least
+NUMBERS = ["factors", "in_contrast", "significant", "shared", "correlation", "vif", "variance"]
 MEAN_TREND = "the trend of dispersions did not converge, one mean dispersion is taken for all genes"
 
 
@@ -76,6 +82,7 @@ class Result(NamedTuple):
     status: dict  # what was done, or why nothing was
     samples: pd.DataFrame  # a row per sample
     filtered: pd.DataFrame  # a row per gene that has not enough counts to be tested, and why
+    numbers: pd.DataFrame  # a row per number of hidden factors; none where none are looked for
 
 
 def differential(
@@ -110,13 +117,29 @@ def differential(
         if not tested.any():
             least = f"{gene_filter['min_count']} counts in enough samples"
             reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
-    table, samples, chosen = no_genes(), design.samples.assign(size_factor=np.nan, sample_weight=np.nan), {}
+        elif tested.sum() < GENES * (contrast.factors or 0):
+            reason = "no_genes"
+            message = f"{tested.sum()} genes are too few for {contrast.factors} hidden factors ({GENES} each)"
+    table, chosen, numbers = no_genes(), {}, pd.DataFrame(columns=NUMBERS)
+    samples = design.samples.assign(
+        size_factor=np.nan, sample_weight=np.nan, **dict.fromkeys(FACTORS, np.nan)
+    )
     if not reason:
         dense = pd.DataFrame(used[:, tested].toarray(), columns=genes["gene_id"][tested])
+        asked = {"block": bool(contrast.block), "weigh_samples": contrast.sample_weights}
+        rows = np.arange(len(dense)) if design.rows is None else design.rows
+        if contrast.factors is not None:
+            from donors import _factors
+
+            values, matrix = dense.to_numpy(dtype=float), design.matrix.to_numpy()
+            parts = _factors.split_values(_factors.scale_counts(values, matrix), matrix, design.reduced)
+            numbers = _factors.compare_numbers(dense, design, parts, contrast.factors, fdr=fdr, **asked)
+            hidden = _factors.find_factors(parts, contrast.factors)
+            design = _factors.add_factors(design, hidden)
+            samples.loc[samples["used"], FACTORS[: contrast.factors]] = hidden[rows]
         if contrast.by_voom:
             from donors import _voom
 
-            asked = {"block": bool(contrast.block), "weigh_samples": contrast.sample_weights}
             raw, of_rows, chosen = _voom.fit(dense, design, **asked)
         else:
             from donors import _deseq2
@@ -130,7 +153,6 @@ def differential(
         table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
         chosen["size_factor_genes"] = genes_under(dense.to_numpy(), chosen["size_factors"])
         own = np.asarray(counts[samples["used"].to_numpy()].sum(axis=1)).ravel()
-        rows = np.arange(len(of_rows)) if design.rows is None else design.rows
         samples.loc[samples["used"], "size_factor"] = split_factors(of_rows["size_factor"], own, rows)
         samples.loc[samples["used"], "sample_weight"] = of_rows["sample_weight"].to_numpy()[rows]
         message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
@@ -140,7 +162,8 @@ def differential(
             )
     status = describe(contrast, design, table, fdr=fdr) | chosen
     status |= {"status": reason or "tested", "message": message, "genes": len(genes)}
-    return Result(table, status | {"gene_filter": gene_filter["gene_filter"]}, samples, filtered)
+    status |= {"gene_filter": gene_filter["gene_filter"]}
+    return Result(table, status, samples, filtered, numbers)
 
 
 def split_factors(factors: pd.Series, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -312,4 +335,5 @@ if __name__ == "__main__":
         write_tsv(status_table(status), out.status)
         samples = stack_tables({name: result.samples for name, result in results.items()})
         write_tsv(samples, out.samples)
+        write_tsv(stack_tables({name: result.numbers for name, result in results.items()}), out.factors)
         conclude("; ".join(f"{each['label']} {found_in(each)}" for each in status))

@@ -103,11 +103,15 @@ def contrast_blocks(name: str, number: int, tables: dict, params: object, place:
     status = tables["differential_status"][name]
     about = {"name": name, **records(status)[0], "joint": bool(status["test"].isin(["LRT", "F"]).any())}
     table, types = tables["differential"][name], status["cell_type"].tolist()
+    hidden = tables["differential_factors"][name]
+    about["hidden_factors"] = len(hidden) > 0
     gsea = tables.get("gsea", {}).get(name)
     blocks = {}
     for i, cell_type in enumerate(types):
         rows = table[table["cell_type"] == cell_type]
         blocks[f"de-{number}-{i}"] = effects(rows, place, joint=about["joint"])
+        own = hidden[hidden["cell_type"] == cell_type].drop(columns="cell_type")
+        blocks[f"de-{number}-{i}"] |= {"factors": columns_of(own)} if len(own) else {}
         if gsea is not None:
             rows = gsea[gsea["cell_type"] == cell_type]
             sets, tested = pathways(rows, terms=params.terms, fdr=params.gsea_fdr)

@@ -134,7 +134,7 @@ def answers(kind: str, spec: dict, cell_type: str | None) -> pd.DataFrame:
         table = pd.DataFrame({name: [table.loc[0, name]] * 3 for name in table}).assign(gene_id=GENES[3:])
     if cell_type is None:
         return table
-    one_row = kind in ("differential_status", "differential_samples")
+    one_row = kind in ("differential_status", "differential_samples", "differential_factors")
     return (table.head(1) if one_row else table).assign(cell_type=cell_type)
 
 

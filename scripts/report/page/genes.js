@@ -284,6 +284,39 @@ figures.pvalues = async (c) => {
   };
 };
 
+figures.factors = async (c) => {
+  const { contrast, status, de } = await current();
+  if (!de.factors) return { none: "No hidden factors are looked for here (factors of the contrast)." };
+  const { factors, significant, correlation, in_contrast: own } = de.factors;
+  const names = ["shared", "correlation", "vif", "variance"];
+  return {
+    data: [
+      {
+        type: "scatter",
+        mode: "lines+markers+text",
+        x: factors,
+        y: significant,
+        text: correlation.map((r) => (r === null ? "" : num(r))),
+        textposition: "top center",
+        line: { color: c.ink, width: 1 },
+        marker: { size: 10, color: own.map((yes) => (yes ? c.up : c.paper)), line: { color: c.ink, width: 1.5 } },
+        hovertemplate: "%{x} factors: %{y:,} genes<extra></extra>",
+        showlegend: false,
+      },
+    ],
+    layout: {
+      xaxis: { title: "hidden factors", dtick: 1 },
+      yaxis: { title: `genes at FDR ${contrast.fdr}`, rangemode: "tozero" },
+    },
+    subtitle: `${contrast.name}, ${status.label}`,
+    said: `${plural(factors[own.findIndex(Boolean)] ?? 0, "factor")} in the contrast.`,
+    table: {
+      columns: ["factors", "significant", ...names],
+      rows: factors.map((number, k) => [number, significant[k], ...names.map((name) => de.factors[name][k])]),
+    },
+  };
+};
+
 async function diagnostics() {
   const { status } = await current();
   const facts = {
@@ -401,5 +434,5 @@ async function showType() {
       ? `${status.label}: ${plural(status.samples_used, "sample")}, ${count(status.genes_tested)} genes tested.`
       : `${status.label}: ${untested(status)}`;
   await Promise.all([genesGrid(), setsGrid(), diagnostics()]);
-  await redraw("volcano", "gene", "pvalues", "sets");
+  await redraw("volcano", "gene", "pvalues", "factors", "sets");
 }
