@@ -82,7 +82,7 @@ def volcano(tests: Tests):
 
 
 def _volcano(axes, genes, status):
-    joint = status["test"] == "LRT"
+    joint = status["test"] in ("LRT", "F")
     drawn = genes.dropna(subset=["pvalue"])
     x = drawn["log2Range" if joint else "log2FoldChange"].to_numpy()
     y = -np.log10(drawn["pvalue"].clip(lower=1e-300).to_numpy())
@@ -133,6 +133,9 @@ def dispersions(tests: Tests):
 def _dispersions(axes, genes, status):
     from matplotlib.ticker import LogLocator
 
+    if genes["dispersion"].isna().all():
+        axes.set_axis_off()
+        return f"{status['method']} has no dispersions"
     drawn = genes[genes["baseMean"] > 0].sort_values("baseMean")
     mean = drawn["baseMean"]
     floor = 1e-6  # genes without overdispersion are at 1e-8

@@ -13,6 +13,7 @@ import statsmodels.api as sm
 from scipy import sparse, stats
 from threadpoolctl import threadpool_limits
 
+from donors import _differential_figures as figures
 from donors import _gls, _size_factors, _voom, composition, differential
 from donors._contrast import resolve_contrast
 
@@ -254,6 +255,18 @@ def test_a_curve_with_a_block_is_an_f_test():
     assert genes["log2FoldChange"].isna().all()
     assert (genes["padj"].iloc[:40] < 0.05).mean() > 0.3
     assert (genes["pvalue"].iloc[40:] < 0.05).mean() < 0.12
+
+
+def test_figures_can_be_drawn_without_dispersions(tmp_path):
+    data = cohort(12, 2, 2, age=0.3)
+    curve = {"name": "curve", "design": "~ bs(age, df=3)", "test": "bs(age, df=3)"}
+    for contrast in (AGE, curve):
+        result = measure(data, contrast | BLOCK)
+        tests = [(result.genes, result.status | {"label": "T"})]
+        for draw in (figures.volcano, figures.pvalues, figures.dispersions):
+            draw(tests).savefig(tmp_path / "figure.png")
+        assert figures.dispersions(tests).axes[0].get_title() == "T\nlimma-voom has no dispersions"
+    assert figures.volcano(tests).axes[0].get_xlabel().startswith("largest log2 difference")
 
 
 def test_the_unit_scales_effects_of_a_block_and_no_statistic():
