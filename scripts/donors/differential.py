@@ -70,7 +70,7 @@ COLUMNS = {
 }
 FEW_GENES = 50  # under a size factor, below which it is warned of
 FACTORS = ["factor1", "factor2", "factor3", "factor4", "factor5"]
-GENES = 50  # for each hidden factor, at least
+GENES_PER_FACTOR = 50  # at least
 NUMBERS = ["factors", "in_contrast", "significant", "shared", "correlation", "vif", "variance"]
 MEAN_TREND = "the trend of dispersions did not converge, one mean dispersion is taken for all genes"
 
@@ -117,9 +117,10 @@ def differential(
         if not tested.any():
             least = f"{gene_filter['min_count']} counts in enough samples"
             reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
-        elif tested.sum() < GENES * (contrast.factors or 0):
+        elif tested.sum() < GENES_PER_FACTOR * (contrast.factors or 0):
             reason = "no_genes"
-            message = f"{tested.sum()} genes are too few for {contrast.factors} hidden factors ({GENES} each)"
+            few = f"{tested.sum()} genes are too few for {contrast.factors} hidden factors"
+            message = f"{few} ({GENES_PER_FACTOR} each)"
     table, chosen, numbers = no_genes(), {}, pd.DataFrame(columns=NUMBERS)
     samples = design.samples.assign(
         size_factor=np.nan, sample_weight=np.nan, **dict.fromkeys(FACTORS, np.nan)
