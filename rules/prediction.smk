@@ -52,6 +52,27 @@ rule baselines:
         "../scripts/prediction/baselines.py"
 
 
+rule profiles:
+    """Mean expression of the samples of each model, by which predict knows its cell type."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+    output:
+        profiles="<results>/profiles/profiles.parquet",
+        correlations="<results>/profiles/correlations.tsv",
+    log:
+        local("<logs>/profiles.log"),
+    benchmark:
+        local("<benchmarks>/profiles.tsv")
+    resources:
+        **requests("profiles"),
+    params:
+        digest("prediction/profiles"),
+        **settings("ridge", "target", "level", "reference", "min_share"),
+    script:
+        "../scripts/prediction/profiles.py"
+
+
 rule ridge_summary:
     """Choose alpha in each outer fold, compare with baselines and chance, keep the final models."""
     input:
@@ -61,6 +82,8 @@ rule ridge_summary:
         coefficients=expand("<results>/ridge/alpha_{alpha}/coefficients.parquet", alpha=ALPHAS),
         null=expand("<results>/ridge/alpha_{alpha}/null.parquet", alpha=ALPHAS),
         baselines="<results>/baselines/predictions.parquet",
+        profiles="<results>/profiles/profiles.parquet",
+        correlations="<results>/profiles/correlations.tsv",
         cell_types="<results>/pseudobulk/cell_types.tsv",
     output:
         predictions="<results>/ridge/predictions.parquet",
@@ -70,6 +93,7 @@ rule ridge_summary:
         gaps="<results>/ridge/gaps.tsv",
         models="<results>/ridge/models/coefficients.tsv",
         description="<results>/ridge/models/models.json",
+        profiles="<results>/ridge/models/profiles.parquet",
         warnings="<results>/warnings/ridge_summary.tsv",
         alphas=report(
             "<results>/ridge/alphas.png",

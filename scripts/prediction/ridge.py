@@ -23,6 +23,7 @@ from scipy.sparse import csr_array
 
 from files import read_obs, read_types, stack_tables, write_tsv
 from job import conclude, job, track_progress
+from prediction._expression import log_expression
 from prediction._folds import Split, choose_samples, make_splits, permute, read_tested_types, training_sets
 from prediction._target import Levels, bound, find_levels
 
@@ -51,13 +52,6 @@ COEFFICIENTS = {
     "sd": "float64",
 }
 INTERCEPT = "(intercept)"
-
-
-def log_expression(counts: csr_array) -> csr_array:
-    """ln(1 + counts per 10,000), (samples, genes); 0 exactly if the count is 0."""
-    rate = counts.astype(float)
-    rate.data *= np.repeat(1e4 / counts.sum(axis=1), np.diff(counts.indptr))
-    return rate.log1p()
 
 
 def choose_genes(

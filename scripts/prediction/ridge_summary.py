@@ -17,7 +17,6 @@ those that fail.
 """
 
 import json
-from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from scipy.stats import false_discovery_control
 
 from files import read_cell_types, read_tsv, save_figure, write_tsv
 from job import conclude, job, track_progress, warn
+from prediction._final_models import describe_models
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction._scores import (
     LEVEL_SCORES,
@@ -53,7 +53,6 @@ SUMMARY += ["conditions_not_met", *LEVELS, *(name.replace("r2", "auroc") for nam
 SIGNIFICANT = 0.05  # adjusted p-value against the permutations
 TIE = 0.01  # errors that differ by less, as a share of the smaller one, are equal
 NULL_BAND = (0.05, 0.95)  # quantiles of the null in figures
-INTERCEPT = "(intercept)"  # as ridge names it
 GAPS = ["cell_type", "sample", "donor", "observed", "predicted", "gap", "expected", "corrected_gap"]
 
 
@@ -223,43 +222,6 @@ def correct_all_gaps(combined: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[GAPS] if parts else pd.DataFrame(columns=GAPS)
 
 
-def describe_models(
-    coefficients: pd.DataFrame, status: pd.DataFrame, summary: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, object]]:
-    """Coefficients of the final models (a row per cell type and gene), and a description to apply them.
-
-    coefficients: of all alphas. The description has the intercepts. Prediction = intercept + sum of
-    coefficient * (x - mean) / sd, with x = ln(1 + counts_per * count / counts of the sample).
-    """
-    tables, models = [], {}
-    for row in summary[summary["status"] == "predicted"].itertuples():
-        is_final = (coefficients["cell_type"] == row.cell_type) & (coefficients["alpha"] == row.alpha)
-        table = coefficients[is_final].drop(columns="alpha")
-        facts = status[status["cell_type"] == row.cell_type].iloc[0]
-        intercept = table["gene_id"] == INTERCEPT
-        models[row.cell_type] = {
-            "label": row.label,
-            "alpha": float(row.alpha),
-            "intercept": table.loc[intercept, "coefficient"].item(),
-            "genes": int((~intercept).sum()),
-            "samples": int(row.samples),
-            "donors": int(row.donors),
-            "training_range": [float(facts["target_low"]), float(facts["target_high"])],
-            "out_of_fold": {name: getattr(row, name) for name in ("r2", "mae", "gain_mae", "best_baseline")},
-        }
-        tables.append(table[~intercept])
-    description = {
-        "format": 1,
-        "target": summary["target"].iloc[0],
-        "unit": f"that of the cohort's column of {summary['target'].iloc[0]}",
-        "expression": {"counts_per": 10000, "transform": "log1p", "total": "all genes of the sample's sum"},
-        "versions": {name: version(name) for name in ("numpy", "scipy", "scikit-learn")},
-        "models": models,
-    }
-    empty = coefficients.drop(columns="alpha").iloc[:0]
-    return pd.concat([empty, *tables], ignore_index=True), description
-
-
 def read_tables(paths: list[str], numbers: dict[str, type]) -> list[pd.DataFrame]:
     """TSV tables, all columns text but the named ones."""
     return [read_tsv(path).astype(numbers) for path in paths]
@@ -335,7 +297,11 @@ if __name__ == "__main__":
         settings = dict(snakemake.params.items())
         summary, scores = summarise(status, predictions, combined, null, baselines, **settings)
         gaps = correct_all_gaps(combined)
-        models, description = describe_models(sweep["coefficients"], status, summary)
+        profiles = pd.read_parquet(snakemake.input.profiles)
+        correlations = read_tsv(snakemake.input.correlations).astype({"correlation": float})
+        models, description = describe_models(sweep["coefficients"], status, summary, profiles, correlations)
+        profiles = profiles[profiles["cell_type"].isin(description["models"])]
+        profiles.to_parquet(out.profiles, index=False)
         combined.to_parquet(out.predictions, index=False)
         tables = {"summary": summary, "scores": scores, "null": null, "gaps": gaps, "models": models}
         for name, table in tables.items():

@@ -12,6 +12,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 COMMANDS = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.M)
 EXAMPLES = {
+    "profiles/profiles.parquet",  # of results/, in docs/files.md
     "scripts/donors/sex_check.py",
     "tests/unit/donors/test_sex_check.py",
 }  # of docs/develop/add_a_step.md: the reader makes them

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from files import count_cells, logit_shares
 from job._warnings import collect_warnings
 from prediction import ridge as ridge_step
+from prediction._final_models import describe_models
 from prediction._prediction_figures import draw_alphas, draw_predictions
 from prediction._target import find_levels
 from prediction.baselines import baselines
@@ -21,7 +22,6 @@ from prediction.ridge_summary import (
     combine_predictions,
     compare_with_null,
     correct_all_gaps,
-    describe_models,
     find_edge,
     measure_alphas,
     score_null,
@@ -33,6 +33,10 @@ from prediction.ridge_summary import (
 
 ALPHAS = [100.0, 10.0]  # as the config lists them, not sorted
 FOLD = ["cell_type", "repeat", "fold"]
+PROFILES = pd.DataFrame(
+    {"cell_type": ["b_cell", "b_cell", "nk_cell"], "gene_id": ["g1", "g2", "g1"], "mean": 1.0}
+)
+CORRELATIONS = pd.DataFrame({"cell_type": ["b_cell", "b_cell", "nk_cell"], "correlation": [0.5, 1.0, 0.1]})
 CHANCE_ONLY = ["pvalue", "permutations", "padj"]
 CHANCE = {"bootstraps": 200, "random_state": 3}
 
@@ -264,7 +268,7 @@ def test_tables_and_figures_without_a_prediction():
     assert list(summary) == SUMMARY
     assert "4 donors are too few" in draw_alphas(summary, scores).axes[0].texts[0].get_text()
     coefficients = pd.DataFrame(columns=["alpha", "cell_type", "gene_id", "coefficient"])
-    table, description = describe_models(coefficients, facts, summary)
+    table, description = describe_models(coefficients, facts, summary, PROFILES, CORRELATIONS)
     assert table.empty
     assert description["models"] == {}
 
@@ -294,10 +298,11 @@ def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
         for values in ([2.5, 9, 8], [2.25, 7, 6])
     ]
     _, summary, _ = run(*small(), status())
-    table, description = describe_models(stack_alphas(tables, ALPHAS), status(), summary)
+    coefficients = stack_alphas(tables, ALPHAS)
+    table, description = describe_models(coefficients, status(), summary, PROFILES, CORRELATIONS)
     assert table["gene_id"].tolist() == ["g2", "g1"]
     assert table["coefficient"].tolist() == [7, 6]  # of alpha 10
-    model = json.loads(json.dumps(description))["models"]["b_cell"]
+    model = json.loads(json.dumps(description, allow_nan=False))["models"]["b_cell"]
     assert [model[key] for key in ("label", "alpha", "intercept", "genes", "donors")] == [
         "B_CELL",
         10,
@@ -306,6 +311,9 @@ def test_the_final_model_is_the_table_of_its_alpha_and_a_description():
         4,
     ]
     assert model["training_range"] == [1, 4]
+    assert model["cell_type"] == "b_cell"
+    assert model["profile"] == {"genes": 2, "lowest_correlation": 0.5, "median_correlation": 0.75}
+    assert [description[key] for key in ("format", "kind", "level")] == [2, "number", ""]
     assert description["target"] == "age"
     assert description["expression"]["counts_per"] == 10000
 
