@@ -30,6 +30,7 @@ class LinearFits:
     covariance: np.ndarray  # (models, columns, columns) of the coefficients, without the residual variance
     variances: np.ndarray  # (models,) residual
     df: int  # residual degrees of freedom of each
+    floors: np.ndarray | None = None  # (models,) what a residual variance is at least, where that is known
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,16 @@ def fit_models(
 
 
 def test_models(fits: LinearFits, hypothesis: np.ndarray) -> Tests:
-    """Moderated t or F of hypothesis @ coefficients = 0, (effects, columns), in each model."""
+    """Moderated t or F of hypothesis @ coefficients = 0, (effects, columns), in each model.
+
+    A residual variance below its floor is so by chance. One that chance leaves in 1 of 100 models counts for
+    the prior instead of a smaller one.
+    """
     number, models = len(hypothesis), len(fits.variances)
-    variances, prior_df, _ = moderate(fits.variances, fits.df)
+    floors = np.zeros(models) if fits.floors is None else fits.floors
+    by_chance = floors * stats.chi2.ppf(0.01, fits.df) / fits.df
+    variances, prior_df, _ = moderate(np.maximum(fits.variances, by_chance), fits.df)
+    variances = np.maximum(variances, floors)
     df = min(fits.df + prior_df, fits.df * models)
     effects = fits.coefficients @ hypothesis.T
     covariance = hypothesis @ fits.covariance @ hypothesis.T

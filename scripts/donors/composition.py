@@ -1,13 +1,18 @@
 """Test whether the share of a cell type among a sample's cells changes with a contrast.
 
-For cell type c in sample s with k of the sample's n kept cells, y = logit((k + 0.5) / (n + 1)). Each type
-gets a linear model of y with the contrast's design; the residual variances of all types are moderated by an
-empirical-Bayes prior, and the t statistic has the prior's degrees of freedom added. Every sample weighs the
-same, since donors differ by more than the sampling of cells. Sources: Phipson et al. 2022, Bioinformatics
-38:4720 (propeller, which divides k + 0.5 by n + 0.5 x types instead: there a share depends on how many types
-are distinguished); Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation).
+For cell type c, k of a sample's n kept cells are of the type; the log odds of the share are linear in the
+columns of the contrast's design. The variance of k has the noise of counts and a variance of log odds between
+samples, which all types share (_cell_counts.py), so that a sample with few cells, or a rare type, says less.
+The residual variances of the types, relative to this model, are moderated by an empirical-Bayes prior, and t
+or F has the prior's degrees of freedom added; they are at least those of the noise of counts. Sources: see
+_cell_counts.py; Smyth 2004, Stat Appl Genet Mol Biol 3:3, sections 3 and 6.2 (moderation), which
+propeller uses on logit shares (Phipson et al. 2022, Bioinformatics 38:4720).
 
-With `block: donor` the samples of a donor are correlated, by one correlation for all types (_gls.py); with
+A type has a reason instead of a test: no_cells in the samples used; too_few_cells, fewer than min_cells on
+the smaller side of the effect if its share were the same in all samples; no_variation, exactly the same share
+in every sample, as in a cohort cut to equal numbers; not_converged.
+
+With `block: donor` the samples of a donor share a part of the variance between samples; with
 `aggregate: donor` their cells are counted together.
 
 A term of several columns is tested by the moderated F, f on f_df and df degrees of freedom (t^2 for one
@@ -17,25 +22,25 @@ The effect is the odds ratio per unit of the contrast. Shares sum to one: when o
 shrink, so a change is relative to the sample's other cells and says nothing about absolute numbers.
 """
 
-import matplotlib
+from typing import NamedTuple
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy import stats
 
-from donors._contrast import resolve_contrast
+from donors._cell_counts import ShareFits, expected_cells, fit_shares
+from donors._composition_figure import draw
+from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, effect
-from donors._gls import common_correlation, fit_models, test_models
-from files import SAMPLE_COLUMNS, count_cells, logit_shares, read_obs, save_figure, write_tsv
+from donors._gls import test_models
+from files import SAMPLE_COLUMNS, count_cells, read_obs, save_figure, write_tsv
 from job import conclude, job
 
 COLUMNS = [
     "cell_type",
     "samples",
     "cells",
+    "expected_cells",
     "mean_share",
     "log_odds",
     "se",
@@ -46,7 +51,101 @@ COLUMNS = [
     "odds_ratio",
     "low",
     "high",
+    "pvalue",
+    "padj",
+    "reason",
 ]
+
+
+class Result(NamedTuple):
+    """What one contrast gives."""
+
+    types: pd.DataFrame  # a row per cell type, with a reason where it is not tested
+    status: dict  # what was done, or why nothing was
+    effect: str  # what an odds ratio compares
+
+
+def composition(
+    cells: pd.DataFrame,
+    samples: pd.DataFrame,
+    contrast: Contrast,
+    *,
+    min_samples: int,
+    min_residual_df: int,
+    min_cells: float,
+) -> Result:
+    """Test the share of each cell type for one contrast.
+
+    cells: (samples, types); samples: what the design names, in the same order. When there is a reason not to
+    test, the status has it and the table is empty. Raises InputError as `build` does.
+    """
+    design = build(contrast, samples, min_samples=min_samples, min_residual_df=min_residual_df)
+    reason, fits = design.reason, None
+    types = pd.DataFrame(columns=COLUMNS)
+    used = cells if reason else cells_of(design, cells)
+    if not reason:
+        reason = "" if (used.sum() > 0).sum() > 1 else "single_cell_type"
+    if not reason:
+        block = design.donors.to_numpy() if contrast.block else None
+        types, fits = compare_shares(used, design.matrix, design.hypothesis, block, min_cells=min_cells)
+        reason = name_reason(types)
+    message = "; ".join(filter(None, [design.message, explain(types, min_cells)]))
+    return Result(types, describe(contrast, design, types, fits, reason, message), effect(contrast, design))
+
+
+def compare_shares(
+    cells: pd.DataFrame,
+    matrix: pd.DataFrame,
+    hypothesis: np.ndarray,
+    block: np.ndarray | None = None,
+    *,
+    min_cells: float,
+) -> tuple[pd.DataFrame, ShareFits | None]:
+    """One row per cell type: shares, odds ratio per unit with 95 % interval, p-value and FDR over the types.
+
+    Also the models, None where no type has enough cells. cells: (samples, types) of the samples in matrix, in
+    its order; hypothesis: (coefficients,) or (effects, coefficients), what is 0 if nothing changes; several
+    effects together have only F. block: (samples,) labels of samples that are correlated.
+    """
+    hypothesis, counts, totals = np.atleast_2d(hypothesis), cells.to_numpy().T, cells.sum(axis=1).to_numpy()
+    types = pd.DataFrame({"cell_type": cells.columns, "samples": len(cells), "cells": counts.sum(axis=1)})
+    types["expected_cells"] = expected_cells(counts, totals, matrix.to_numpy(), hypothesis)
+    types["mean_share"] = (counts / totals).mean(axis=1)
+    few = types["expected_cells"] < min_cells
+    constant = np.ptp(counts / totals, axis=1) == 0
+    reasons = {"no_cells": types["cells"] == 0, "too_few_cells": few, "no_variation": constant}
+    types["reason"] = np.select(list(reasons.values()), list(reasons), "")
+    tested, fits = types.index[types["reason"] == ""], None
+    if len(tested):
+        fits = fit_shares(counts[tested], totals, matrix.to_numpy(), block)
+        types.loc[tested[~fits.converged], "reason"] = "not_converged"
+        types = types.join(tabulate(fits, hypothesis).set_axis(tested[fits.converged]))
+        has_pvalue = types["pvalue"].notna()
+        adjusted = stats.false_discovery_control(types.loc[has_pvalue, "pvalue"])
+        types["padj"] = pd.Series(adjusted, types.index[has_pvalue])
+    types = types.reindex(columns=COLUMNS).astype({"f_df": "Int64"})
+    return types.sort_values(["pvalue", "cell_type"], ignore_index=True), fits
+
+
+def tabulate(fits: ShareFits, hypothesis: np.ndarray) -> pd.DataFrame:
+    """Effect, test and interval of each type, in a row if the model converged."""
+    tests = test_models(fits.models, hypothesis)
+    half = stats.t.ppf(0.975, tests.df) * tests.se
+    table = pd.DataFrame(
+        {
+            "log_odds": tests.effects,
+            "se": tests.se,
+            "t": tests.t,
+            "f": tests.f,
+            "f_df": len(hypothesis),
+            "df": tests.df,
+            "odds_ratio": np.exp(tests.effects),
+            "low": np.exp(tests.effects - half),
+            "high": np.exp(tests.effects + half),
+            "pvalue": tests.pvalues,
+        }
+    )
+    return table[fits.converged]
 
 
 def describe_samples(rows: pd.DataFrame, covariates: list[str]) -> pd.DataFrame:
@@ -61,22 +160,6 @@ def describe_samples(rows: pd.DataFrame, covariates: list[str]) -> pd.DataFrame:
     return samples
 
 
-def fit(
-    y: np.ndarray, matrix: np.ndarray, hypothesis: np.ndarray, block: np.ndarray | None = None
-) -> tuple[pd.DataFrame, float]:
-    """Effect, standard error, moderated t and F, degrees of freedom and p-value of each column of y.
-
-    Also the correlation within blocks. y: (samples, types). matrix: (samples, coefficients), full rank.
-    hypothesis: (coefficients,) or (effects, coefficients), what is 0 if nothing changes; of several effects
-    together there is only F. block: (samples,) labels of samples that are correlated.
-    """
-    hypothesis = np.atleast_2d(hypothesis)
-    correlation = 0.0 if block is None else common_correlation(y, matrix, block)
-    tests = test_models(fit_models(y, matrix, block=block, correlation=correlation), hypothesis)
-    table = {"log_odds": tests.effects, "se": tests.se, "t": tests.t, "f": tests.f, "f_df": len(hypothesis)}
-    return pd.DataFrame(table | {"df": tests.df, "pvalue": tests.pvalues}), correlation
-
-
 def cells_of(design: Design, cells: pd.DataFrame) -> pd.DataFrame:
     """Cells of the rows of the matrix: of samples, or of donors where their samples are summed.
 
@@ -86,111 +169,68 @@ def cells_of(design: Design, cells: pd.DataFrame) -> pd.DataFrame:
     return used if design.rows is None else used.groupby(design.rows).sum().set_axis(design.matrix.index)
 
 
-def present(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The columns of types that have a cell in these samples, and the others' labels.
+def name_reason(types: pd.DataFrame) -> str:
+    """Why no type is tested: the reason of all of them, or no_cell_type; "" where one is."""
+    reasons = set(types["reason"])
+    if "" in reasons:
+        return ""
+    return reasons.pop() if len(reasons) == 1 else "no_cell_type"
 
-    A type without any would seem to fall as samples have more cells: all that is left of y is 0.5 / (n + 1).
-    """
-    there = cells.sum() > 0
-    return cells.loc[:, there], list(cells.columns[~there])
 
-
-def compare_shares(
-    cells: pd.DataFrame, matrix: pd.DataFrame, hypothesis: np.ndarray, block: np.ndarray | None = None
-) -> tuple[pd.DataFrame, float]:
-    """One row per cell type: shares, odds ratio per unit with 95 % interval, p-value and FDR over the types.
-
-    Also the correlation within blocks. cells: (samples, types) of the samples in matrix, in its order;
-    hypothesis, block: see fit.
-    """
-    results, correlation = fit(logit_shares(cells).to_numpy(), matrix.to_numpy(), hypothesis, block)
-    half = stats.t.ppf(0.975, results["df"]) * results["se"]
-    results = results.assign(
-        cell_type=cells.columns,
-        samples=len(cells),
-        cells=cells.sum().to_numpy(),
-        mean_share=cells.div(cells.sum(axis=1), axis=0).mean().to_numpy(),
-        odds_ratio=np.exp(results["log_odds"]),
-        low=np.exp(results["log_odds"] - half),
-        high=np.exp(results["log_odds"] + half),
-        padj=stats.false_discovery_control(results["pvalue"]),
+def explain(types: pd.DataFrame, min_cells: float) -> str:
+    """Which cell types are not tested, and why; "" where all are."""
+    least = f"composition.min_cells is {min_cells:g}"
+    lines = {
+        "no_cells": "no cell in the samples used",
+        "too_few_cells": f"too few cells expected on the smaller side of the effect, {least}",
+        "no_variation": "the same share in every sample",
+        "not_converged": "not converged",
+    }
+    names = types.assign(
+        name=types["cell_type"].where(
+            types["reason"] != "too_few_cells",
+            types["cell_type"] + types["expected_cells"].map(" ({:.3g})".format),
+        )
     )
-    results = results[[*COLUMNS, "pvalue", "padj"]]
-    return results.sort_values(["pvalue", "cell_type"], ignore_index=True), correlation
+    groups = {reason: ", ".join(names.loc[names["reason"] == reason, "name"]) for reason in lines}
+    return "; ".join(f"{lines[reason]}: {text}" for reason, text in groups.items() if text)
 
 
-def draw_joint(figure: Figure, axes, results: pd.DataFrame, test: str) -> Figure:
-    """P-value of each cell type where several effects are tested together; dark where FDR is below 5 %."""
-    rows = results.sort_values("pvalue", ascending=False).reset_index(drop=True)
-    colors = np.where(rows["padj"] < 0.05, "#0072B2", "0.75")
-    axes.barh(rows.index, -np.log10(rows["pvalue"].clip(lower=1e-300)), color=colors)
-    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
-    axes.set_xlabel(f"-log10 p-value of {test}; dark: FDR < 5 %")
-    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
-    return figure
+def describe(
+    contrast: Contrast, design: Design, types: pd.DataFrame, fits: ShareFits | None, reason: str, message: str
+) -> dict:
+    """The status of a test: what was asked and done."""
+    return {
+        "contrast": contrast.name,
+        "status": reason or "tested",
+        "message": message,
+        "samples": len(design.samples),
+        "samples_used": int(design.samples["used"].sum()),
+        "cell_types": int((types["reason"] == "").sum()),
+        "coefficient": design.coefficient,
+        "test": ("F" if design.joint else "t") if design.hypothesis is not None else "",
+        "residual_df": design.residual_df,
+        "vif": design.vif,
+        "block_correlation": fits.correlation if contrast.block and fits else None,
+        "sd_between_samples": float(np.sqrt(fits.within + fits.between)) if fits else None,
+    }
 
 
-def draw(results: pd.DataFrame, unit: str, message: str) -> Figure:
-    """Odds ratio with 95 % interval of each cell type; filled where FDR is below 5 %."""
-    figure, axes = plt.subplots(figsize=(7, 1.6 + 0.3 * max(len(results), 3)), layout="constrained")
-    if results.empty:
-        axes.text(0.5, 0.5, message, ha="center", va="center", wrap=True)
-        axes.axis("off")
-        return figure
-    if results["odds_ratio"].isna().all():
-        return draw_joint(figure, axes, results, unit)
-    rows = results.sort_values("odds_ratio").reset_index(drop=True)
-    for place, row in rows.iterrows():
-        color = "#0072B2" if row["odds_ratio"] < 1 else "#D55E00"
-        axes.plot([row["low"], row["high"]], [place, place], color=color)
-        axes.plot(row["odds_ratio"], place, "o", color=color, mfc=color if row["padj"] < 0.05 else "white")
-    axes.axvline(1, color="0.6", linewidth=0.8, zorder=0)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=8)
-    axes.set_yticks(range(len(rows)), [f"{r.cell_type} ({r.mean_share:.1%})" for r in rows.itertuples()])
-    axes.set_xlabel(f"odds ratio, {unit}, 95 % interval; filled: FDR < 5 %")
-    axes.set_title(f"share of cells, {rows['samples'].iloc[0]} samples", fontsize=10)
-    return figure
+def summary(types: pd.DataFrame, status: dict) -> str:
+    """One line of what was found, or why not."""
+    changes = f"{status['cell_types']} types, {(types['padj'] < 0.05).sum()} change at FDR 5 %"
+    not_tested = "" if status["status"] == "tested" else f"not tested: {status['status']}"
+    return "; ".join(filter(None, [not_tested or changes, status["message"]]))
 
 
 if __name__ == "__main__":
     with job(snakemake) as out:
-        rows = read_obs(snakemake.input.sums)
-        params = dict(snakemake.params.items())
-        cells, samples = count_cells(rows), describe_samples(rows, params["covariates"])
-        contrast = resolve_contrast(params["contrast"], samples[[*SAMPLE_COLUMNS, *params["covariates"]]])
-        limits = {name: params[name] for name in ("min_samples", "min_residual_df")}
-        design = build(contrast, samples, **limits)
-        results, correlation = pd.DataFrame(columns=[*COLUMNS, "pvalue", "padj"]), None
-        reason, absent = design.reason, []
-        if not reason:
-            cells, absent = present(cells_of(design, cells))
-            reason = "" if cells.shape[1] > 1 else "single_cell_type"
-        if not reason:
-            block = design.donors.to_numpy() if contrast.block else None
-            results, correlation = compare_shares(cells, design.matrix, design.hypothesis, block)
-        left_out = f"no cell in the samples used: {', '.join(absent)}" if absent else ""
-        message = "; ".join(filter(None, [design.message, left_out]))
-        status = {
-            "contrast": contrast.name,
-            "status": reason or "tested",
-            "message": message,
-            "samples": len(samples),
-            "samples_used": int(design.samples["used"].sum()),
-            "cell_types": cells.shape[1],
-            "coefficient": design.coefficient,
-            "test": ("F" if design.joint else "t") if design.hypothesis is not None else "",
-            "residual_df": design.residual_df,
-            "vif": design.vif,
-            "block_correlation": correlation if contrast.block else None,
-        }
-        write_tsv(results, out.cell_types)
+        rows, params = read_obs(snakemake.input.sums), dict(snakemake.params.items())
+        covariates = params.pop("covariates")
+        samples = describe_samples(rows, covariates)
+        contrast = resolve_contrast(params.pop("contrast"), samples[[*SAMPLE_COLUMNS, *covariates]])
+        types, status, compared = composition(count_cells(rows), samples, contrast, **params)
+        write_tsv(types, out.cell_types)
         write_tsv(pd.DataFrame([status]), out.status)
-        figure = draw(results, effect(contrast, design), f"not tested: {reason} {message}")
-        save_figure(figure, out.figure)
-        conclude(
-            f"{len(results)} types, {(results['padj'] < 0.05).sum()} change at FDR 5 % {reason}"
-            f"{'; ' * bool(left_out)}{left_out}"
-        )
+        save_figure(draw(types, compared, summary(types, status)), out.figure)
+        conclude(summary(types, status))

@@ -155,7 +155,7 @@ figures.composition = async (c) => {
   };
   if (!rows.length)
     return {
-      none: composition.cell_type.length
+      none: composition.pvalue.some((p) => p !== null)
         ? "Several coefficients are tested together: there is no single odds ratio; p-values are in the table composition."
         : untested(status),
       table,

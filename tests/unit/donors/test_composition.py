@@ -1,23 +1,30 @@
-"""Composition: shares by hand, least squares and moderation by independent formulas, planted truth."""
+"""Composition: shares and odds by hand, least squares and moderation by other formulas, planted truth."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy import stats
+from scipy import optimize, stats
 
-from donors import composition
+from donors import _cell_counts, _gls
+from donors._composition_figure import draw
+from donors._contrast import resolve_contrast
 from donors._moderation import moderate
-from donors.composition import describe_samples, draw, present
+from donors.composition import compare_shares, composition, describe_samples, summary
 from files import count_cells, logit_shares
 
-
-def compare(cells, matrix, hypothesis, block=None) -> pd.DataFrame:
-    return composition.compare_shares(cells, matrix, hypothesis, block)[0]
+LIMITS = {"min_samples": 2, "min_residual_df": 3, "min_cells": 5}
 
 
-def fit(y, matrix, hypothesis, block=None) -> pd.DataFrame:
-    return composition.fit(y, matrix, hypothesis, block)[0]
+def compare(cells, matrix, hypothesis, block=None, min_cells=5) -> pd.DataFrame:
+    return compare_shares(cells, matrix, hypothesis, block, min_cells=min_cells)[0]
+
+
+def fit(y, matrix, hypothesis) -> pd.DataFrame:
+    """The moderated linear models of logit shares: limma."""
+    tests = _gls.test_models(_gls.fit_models(y, matrix), np.atleast_2d(hypothesis))
+    names = {"log_odds": "effects", "se": "se", "t": "t", "f": "f", "df": "df", "pvalue": "pvalues"}
+    return pd.DataFrame({ours: getattr(tests, name) for ours, name in names.items()})
 
 
 @pytest.fixture
@@ -38,16 +45,18 @@ def test_logit_of_shares_by_hand():
 
 
 def test_a_type_that_no_sample_has_is_not_tested():
-    """It would seem to fall as samples have more cells: p < 1e-20, with nothing there."""
+    """Its logit share would seem to fall as samples have more cells: p < 1e-20, with nothing there."""
     rng = np.random.default_rng(0)
     total = np.r_[rng.normal(500, 20, 10), rng.normal(2000, 50, 10)].astype(int)
     some = rng.binomial(total, 0.4)
     cells = pd.DataFrame({"A": some, "absent": 0, "B": total - some})
     design = pd.DataFrame({"Intercept": 1.0, "many": np.repeat([0.0, 1.0], 10)})
-    assert compare(cells, design, np.array([0.0, 1.0])).iloc[0]["pvalue"] < 1e-20
-    there, absent = present(cells)
-    assert (list(there), absent) == (["A", "B"], ["absent"])
-    assert (compare(there, design, np.array([0.0, 1.0]))["pvalue"] > 0.01).all()
+    logits = fit(logit_shares(cells).to_numpy(), design.to_numpy(), np.array([0.0, 1.0]))
+    assert logits.loc[1, "pvalue"] < 1e-20
+    table = compare(cells, design, np.array([0.0, 1.0])).set_index("cell_type")
+    assert table["reason"].to_dict() == {"A": "", "B": "", "absent": "no_cells"}
+    assert table.loc["absent", ["log_odds", "pvalue", "padj"]].isna().all()
+    assert (table.loc[["A", "B"], "pvalue"] > 0.01).all()
 
 
 def test_columns_of_a_sample_are_over_all_its_cells():
@@ -184,3 +193,213 @@ def test_the_figure_names_types_and_unit(matrix):
     assert "10 of age" in axes.get_xlabel()
     assert len(axes.get_yticklabels()) == 6
     assert "not tested" in draw(results.head(0), "", "not tested: single_level").axes[0].texts[0].get_text()
+
+
+# the binomial model
+
+
+def two_groups(first: list[int], second: list[int], totals: int = 100):
+    """Cells of a type and of another in two groups of samples of `totals` cells, and the matrix."""
+    some = np.array([*first, *second])
+    matrix = pd.DataFrame({"Intercept": 1.0, "group": np.repeat([0.0, 1.0], [len(first), len(second)])})
+    return pd.DataFrame({"A": some, "other": totals - some}), matrix
+
+
+def test_without_variance_between_samples_groups_are_compared_by_all_their_cells():
+    """Shares vary less than by the noise of counts: one table of 2 x 2, half a cell added to each number."""
+    cells, matrix = two_groups([10, 9, 11, 10], [20, 21, 19, 20])
+    table, fits = compare_shares(cells, matrix, np.array([0.0, 1.0]), min_cells=5)
+    row = table.set_index("cell_type").loc["A"]
+    odds = 80.5 / 320.5 / (40.5 / 360.5)
+    share = np.array([40.5, 80.5]) / 401
+    assert fits.within < 1e-6
+    assert row["odds_ratio"] == pytest.approx(odds, rel=1e-5)
+    assert row["se"] == pytest.approx(np.sqrt((1 / (400 * share * (1 - share))).sum()), rel=1e-4)
+    assert (row["df"], row["expected_cells"]) == (12, 60)
+    assert row["low"] < odds < row["high"]
+
+
+def test_a_group_without_a_cell_has_a_finite_odds_ratio():
+    cells, matrix = two_groups([10, 9, 11, 10], [0, 0, 0, 0])
+    row = compare(cells, matrix, np.array([0.0, 1.0])).set_index("cell_type").loc["A"]
+    assert row["odds_ratio"] == pytest.approx(0.5 / 400.5 / (40.5 / 360.5), rel=1e-3)
+    assert row["pvalue"] < 0.05
+
+
+def test_many_cells_without_variance_between_samples_are_a_binomial_glm(matrix):
+    rng = np.random.default_rng(8)
+    totals = rng.integers(20_000, 60_000, 40)
+    share = 1 / (1 + np.exp(2 - 0.1 * matrix["age"]))
+    some = np.round(totals * share).astype(int)  # less than the noise of counts
+    cells = pd.DataFrame({"A": some, "other": totals - some})
+    glm = sm.GLM(cells[["A", "other"]], matrix, family=sm.families.Binomial()).fit()
+    for place, name in enumerate(matrix):
+        row = compare(cells, matrix, np.eye(3)[place]).set_index("cell_type").loc["A"]
+        assert row["log_odds"] == pytest.approx(glm.params[name], abs=0.01 * glm.bse[name])
+        assert row["se"] == pytest.approx(glm.bse[name], rel=1e-3)
+
+
+def test_variances_between_samples_are_of_the_largest_restricted_likelihood(matrix):
+    """Against the likelihood of dense matrices, of the linear response at the solution."""
+    cells, block = simulated(matrix, 0.1, seed=4), np.repeat(np.arange(20), 2)
+    rng = np.random.default_rng(4)
+    shift = rng.normal(0, 0.5, (20, 6))[block]
+    cells = pd.DataFrame(np.ceil(cells * np.exp(shift)).astype(int))
+    counts, totals, x = cells.to_numpy().T, cells.sum(axis=1).to_numpy(), matrix.to_numpy()
+    fits = _cell_counts.fit_shares(counts, totals, x, block)
+    same = (block[:, None] == block).astype(float)
+    shares = 1 / (1 + np.exp(-fits.models.coefficients @ x.T))
+    information = totals * shares * (1 - shares)
+
+    def covariance(place: int, within: float, between: float) -> np.ndarray:
+        return np.diag(1 / information[place] + within) + between * same
+
+    def deviance(variances: np.ndarray) -> float:
+        total = 0.0
+        for place in range(6):
+            unscaled = np.linalg.inv(x.T @ np.linalg.inv(covariance(place, fits.within, fits.between)) @ x)
+            response = (counts[place] - totals * shares[place]) / information[place]
+            response += (1 - 2 * shares[place]) * np.diag(x @ unscaled @ x.T) / 2
+            inverse = np.linalg.inv(covariance(place, *variances))
+            of_effects = x.T @ inverse @ x
+            residuals = response - x @ np.linalg.solve(of_effects, x.T @ inverse @ response)
+            total += np.linalg.slogdet(of_effects)[1] - np.linalg.slogdet(inverse)[1]
+            total += residuals @ inverse @ residuals
+        return total
+
+    best = optimize.minimize(deviance, [0.2, 0.2], method="Nelder-Mead", options={"xatol": 1e-5}).x
+    assert [fits.within, fits.between] == pytest.approx(best, rel=0.01)
+    assert fits.correlation == pytest.approx(fits.between / (fits.within + fits.between))
+    assert 0.3 < fits.correlation < 0.9
+
+
+def rare_with_trend(seed: int, sd: float = 0.3):
+    """100 donors; the oldest have a third of the cells of the youngest. No share changes; two are rare."""
+    rng = np.random.default_rng(seed)
+    age = np.linspace(-1, 1, 100)
+    totals = rng.poisson(300 * 3 ** (-age / 2))
+    shares = np.array([0.5, 0.3, 0.15, 0.001, 0.0005]) * np.exp(rng.normal(0, sd, (100, 5)))
+    cells = [rng.multinomial(n, p / p.sum()) for n, p in zip(totals, shares, strict=True)]
+    return pd.DataFrame(cells, columns=[*"ABC", "rare", "rarest"]), pd.DataFrame({"one": 1.0, "age": age})
+
+
+def test_a_rare_type_does_not_seem_to_rise_where_donors_have_fewer_cells():
+    counted, logits = [], []
+    for seed in range(60):
+        cells, matrix = rare_with_trend(seed)
+        there = cells.loc[:, cells.sum() > 0]
+        table = compare(cells, matrix, np.array([0.0, 1.0])).set_index("cell_type")
+        limma = fit(logit_shares(there).to_numpy(), matrix.to_numpy(), np.array([0.0, 1.0]))
+        counted.append(table["pvalue"])
+        logits.append(pd.Series(limma["pvalue"].to_numpy(), there.columns))
+    ours, before = (pd.concat(tables, axis=1) for tables in (counted, logits))
+    false = (ours < 0.05).sum(axis=1) / ours.notna().sum(axis=1)
+    rejected = (before < 0.05).mean(axis=1)
+    print(f"\ntype I error {false.round(3).to_dict()}, by limma {rejected.round(2).to_dict()}")
+    assert (rejected[["rare", "rarest"]] > 0.9).all()
+    assert (false <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)).all()
+    assert ours.loc[["rare", "rarest"]].notna().mean(axis=None) > 0.8
+
+
+def test_a_rare_type_that_rises_is_found():
+    found = []
+    for seed in range(20):
+        cells, matrix = rare_with_trend(seed, sd=0.1)
+        added = np.random.default_rng(seed).poisson(0.004 * cells.sum(axis=1) * (matrix["age"] > 0))
+        cells["rare"] += added
+        row = compare(cells, matrix, np.array([0.0, 1.0])).set_index("cell_type").loc["rare"]
+        found.append(row["padj"] < 0.05 and row["odds_ratio"] > 1)
+    assert np.mean(found) > 0.9
+
+
+# reasons
+
+
+def samples_of(number: int) -> pd.DataFrame:
+    samples = pd.DataFrame({"sample": [f"s{place:02d}" for place in range(number)], "age": np.arange(number)})
+    samples["donor"] = samples["sample"]
+    samples["condition"] = ["stim", *["ctrl"] * (number - 1)]
+    return samples.set_index("sample", drop=False)
+
+
+def contrast_of(samples: pd.DataFrame, **settings):
+    return resolve_contrast({"name": "asked", **settings}, samples)
+
+
+AGE = {"design": "~ age", "test": "age", "unit": 1}
+STIM = {"design": "~ condition", "test": "condition", "level": "stim", "reference": "ctrl"}
+
+
+@pytest.mark.parametrize("settings", [AGE, STIM])
+def test_equal_cells_of_every_sample_are_not_tested(settings):
+    samples = samples_of(30)
+    cells = pd.DataFrame(15, index=samples.index, columns=list("ABC"))
+    types, status, _ = composition(cells, samples, contrast_of(samples, **settings), **LIMITS)
+    assert list(types["reason"]) == ["no_variation"] * 3
+    assert (status["status"], status["cell_types"]) == ("no_variation", 0)
+    line = summary(types, status)
+    assert line.startswith("not tested: no_variation; ")
+    assert line.endswith("the same share in every sample: A, B, C")
+    assert "not tested" in draw(types, "age", summary(types, status)).axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("settings", [AGE, STIM])
+def test_shares_that_vary_less_than_the_noise_of_counts_claim_nothing(settings):
+    samples = samples_of(30)
+    cells = pd.DataFrame(15, index=samples.index, columns=list("ABC"))
+    cells.iloc[0, :2] += [1, -1]
+    types = composition(cells, samples, contrast_of(samples, **settings), **LIMITS).types
+    tested = types.set_index("cell_type").loc[["A", "B"]]
+    assert (tested["reason"] == "").all()
+    assert (tested["pvalue"] > 0.7).all()
+    assert ((tested["low"] < 1) & (tested["high"] > 1)).all()
+
+
+def test_cells_are_expected_on_the_smaller_side_of_the_effect():
+    """A has 6 of 1,000 cells in each of 30 samples, the one stimulated sample has 1,000 of the 30,000."""
+    samples = samples_of(30)
+    cells = pd.DataFrame({"A": 6, "B": 594, "C": 400}, index=samples.index)
+    cells.iloc[1] = [5, 590, 405]
+    stim = composition(cells, samples, contrast_of(samples, **STIM), **LIMITS | {"min_cells": 7})
+    row = stim.types.set_index("cell_type").loc["A"]
+    assert (row["cells"], row["reason"]) == (179, "too_few_cells")
+    assert row["expected_cells"] == pytest.approx(179 / 30)
+    assert np.isnan(row["pvalue"])
+    assert stim.status["message"].endswith(
+        "too few cells expected on the smaller side of the effect, composition.min_cells is 7: A (5.97)"
+    )
+    assert (stim.status["status"], stim.status["cell_types"]) == ("tested", 2)
+    age = composition(cells, samples, contrast_of(samples, **AGE), **LIMITS).types.set_index("cell_type")
+    assert age.loc["A", "expected_cells"] == pytest.approx(179 / 2)
+    assert age.loc["A", "reason"] == ""
+
+
+def test_of_a_type_with_nearly_all_cells_the_others_are_counted():
+    samples = samples_of(10)
+    cells = pd.DataFrame({"A": 99, "B": 1}, index=samples.index)
+    types, status, _ = composition(cells, samples, contrast_of(samples, **AGE), **LIMITS | {"min_cells": 6})
+    assert types["expected_cells"].tolist() == pytest.approx([5, 5])
+    assert status["status"] == "too_few_cells"
+
+
+def test_several_effects_need_cells_on_each_side_of_each_of_them():
+    samples = samples_of(12)
+    samples["condition"] = ["a"] * 8 + ["b"] * 3 + ["c"]
+    cells = pd.DataFrame({"A": 12, "B": 88}, index=samples.index)
+    contrast = contrast_of(samples, design="~ condition", test="condition")
+    types = composition(cells, samples, contrast, **LIMITS | {"min_cells": 13}).types
+    assert (types["reason"] == "too_few_cells").all()
+
+
+def test_what_cannot_be_fitted_has_the_reason_of_the_design():
+    samples = samples_of(30)
+    cells = pd.DataFrame(15, index=samples.index, columns=list("ABC"))
+    limits = LIMITS | {"min_residual_df": 29}
+    types, status, compared = composition(cells, samples, contrast_of(samples, **STIM), **limits)
+    assert types.empty
+    assert (status["status"], status["samples_used"], compared) == ("no_residual_df", 30, "stim against ctrl")
+    one = cells[["A"]].assign(B=0)
+    assert (
+        composition(one, samples, contrast_of(samples, **AGE), **LIMITS).status["status"]
+        == "single_cell_type"
+    )

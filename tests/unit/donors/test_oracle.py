@@ -16,12 +16,13 @@ from pydeseq2.default_inference import DefaultInference
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from donors import composition, differential
+from donors import _gls, composition, differential
 from donors._contrast import resolve_contrast
 from donors._deseq2 import RInference, independent_filter, log_likelihood_ratio
 from donors._design import build
 from donors._gene_filter import filter_by_expr, judge_genes
 from donors._moderation import moderate
+from files import logit_shares
 from pathways import gsea
 from pathways._gene_sets import read_collections
 
@@ -297,20 +298,36 @@ def test_the_moderated_t_of_shares_is_limmas(case):
         (prior_variance, prior["s2_prior"]),
         (moderated, reference["s2_post"]),
     ]
+    fits = _gls.fit_models(logit_shares(cells).to_numpy(), matrix.to_numpy())
+    assert list(cells) == list(reference.index)
     for place, term in ((1, "age"), (2, "sexmale")):
-        tested = (
-            composition.compare_shares(cells, matrix, np.eye(3)[place])[0]
-            .set_index("cell_type")
-            .loc[reference.index]
-        )
-        columns = {"log_odds": "coefficient", "se": "se", "t": "t", "pvalue": "p"}
-        pairs += [(tested[ours], reference[f"{term}_{r}"]) for ours, r in columns.items()]
-        pairs.append((tested["df"], reference["df_total"]))
+        tests = _gls.test_models(fits, np.eye(3)[[place]])
+        columns = {"effects": "coefficient", "se": "se", "t": "t", "pvalues": "p"}
+        pairs += [(getattr(tests, ours), reference[f"{term}_{r}"]) for ours, r in columns.items()]
+        pairs.append((tests.df, reference["df_total"]))
     off = max(np.max(np.abs(ours / r - 1)) for ours, r in pairs if np.isfinite(r).all())
     row(f"{case}, moderated t", f"{len(reference)} types", f"prior df {prior_df:.3g}", f"{off:.1e}")
     for ours, r in pairs:
         np.testing.assert_allclose(ours, r, rtol=1e-6)
     assert np.isinf(prior["df_prior"]) == (case == "infinite_prior_df")
+
+
+def test_where_cells_are_many_composition_is_limma_on_logit_shares():
+    """129 cells of a type in a sample or more, one variance of all types: the noise of counts is small."""
+    rows = stored("composition.cells.parquet").query("case == 'infinite_prior_df'")
+    reference = stored("composition.types.tsv").query("case == 'infinite_prior_df'").set_index("cell_type")
+    cells = rows.pivot(index="donor", columns="cell_type", values="cells")
+    matrix = model_matrix("~ age + sex", rows.drop_duplicates("donor").set_index("donor").loc[cells.index])
+    for place, term in ((1, "age"), (2, "sexmale")):
+        types = composition.compare_shares(cells, matrix, np.eye(3)[place], min_cells=5)[0]
+        types = types.set_index("cell_type").loc[reference.index]
+        off = (types["log_odds"] - reference[f"{term}_coefficient"]).abs() / reference[f"{term}_se"]
+        t = np.corrcoef(types["t"], reference[f"{term}_t"])[0, 1]
+        row(f"{term}, binomial and limma", f"{off.max():.2f} standard errors", f"correlation of t {t:.3f}")
+        assert off.max() < 0.6
+        np.testing.assert_allclose(types["se"], reference[f"{term}_se"], rtol=0.03)
+        np.testing.assert_allclose(types["df"], reference["df_total"], rtol=1e-6)
+        assert t > 0.97
 
 
 def test_enrichment_along_a_ranking_is_fgseas(shared_data):

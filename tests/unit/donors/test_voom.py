@@ -312,10 +312,11 @@ def test_shares_of_visits_keep_the_type_i_error_with_a_block():
     pvalues, as_independent, correlations = [], [], []
     for seed in range(60):
         cells, matrix, donor = shares(20, 3, seed)
-        table, correlation = composition.compare_shares(cells, matrix, np.array([0, 1]), donor)
+        table, fits = composition.compare_shares(cells, matrix, np.array([0, 1]), donor, min_cells=5)
         pvalues.append(table["pvalue"])
-        correlations.append(correlation)
-        as_independent.append(composition.compare_shares(cells, matrix, np.array([0, 1]))[0]["pvalue"])
+        correlations.append(fits.correlation)
+        plain = composition.compare_shares(cells, matrix, np.array([0, 1]), min_cells=5)[0]
+        as_independent.append(plain["pvalue"])
     share, before = ((np.concatenate(each) < 0.05).mean() for each in (pvalues, as_independent))
     print(f"\nshares: {share:.3f} below 0.05 with a block, {before:.3f} without", end="")
     assert share < 0.1 < 0.15 < before
@@ -324,7 +325,8 @@ def test_shares_of_visits_keep_the_type_i_error_with_a_block():
 
 def test_a_share_that_changes_is_found_with_a_block():
     cells, matrix, donor = shares(30, 2, 1, slope=0.4)
-    table = composition.compare_shares(cells, matrix, np.array([0, 1]), donor)[0].set_index("cell_type")
+    table = composition.compare_shares(cells, matrix, np.array([0, 1]), donor, min_cells=5)[0]
+    table = table.set_index("cell_type")
     assert table.index[0] == "A"
     assert table.loc["A", "low"] < np.exp(0.4) < table.loc["A", "high"]
     assert stats.false_discovery_control(table["pvalue"])[0] < 0.01
