@@ -75,7 +75,8 @@ def select_columns(
         elif column not in wanted.elsewhere:
             has = join_names({**dict.fromkeys(available), **dict.fromkeys(row)}) or "none"
             raise InputError(
-                f"{setting}: {path} has no column {column!r} for its cells (it has: {has}); set {setting}"
+                f"{setting}: {path} has no column {column!r} for its cells (it has: {has}); set {setting}, "
+                "or bring the column by load.sample_table or load.cell_table"
             )
     for column in wanted.optional:
         if column not in columns and (column in row or column in available):

@@ -612,7 +612,7 @@ def test_a_cell_without_counts_stays_usable(tmp_path):
     [
         (
             {"sample": "who"},
-            r"^load.sample: .* no column 'who' for its cells \(it has: donor, .*set load.sample$",
+            r"^load.sample: .* no column 'who' for its cells \(it has: donor, .*set load.sample, or bring",
         ),
         ({"donor": "who"}, "^load.donor: "),
         ({"cell_type": "who"}, "^load.cell_type: "),
