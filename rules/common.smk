@@ -152,7 +152,7 @@ def embedding(wildcards):
 
 def answers(wildcards):
     """What the donor branch ends in for each tested cell type."""
-    paths = ["<results>/pseudobulk/cell_types.tsv"]
+    paths = ["<results>/pseudobulk/cell_types.tsv", "<results>/samples/samples.tsv"]
     if CONTRASTS:
         paths += [
             "<results>/synthesis/{contrast}/genes.tsv",

@@ -29,6 +29,67 @@ checkpoint pseudobulk:
         "../scripts/donors/pseudobulk.py"
 
 
+rule samples:
+    """Look at the samples before any test: sex, persons, components, covariates, outlying samples."""
+    input:
+        sums="<results>/pseudobulk/sums.h5ad",
+        cell_types="<results>/pseudobulk/cell_types.tsv",
+        cells="<results>/cells/cells.parquet",
+        samples="<results>/filter/samples.tsv",
+        cohort="<results>/load/cohort.json",
+    output:
+        samples="<results>/samples/samples.tsv",
+        pairs="<results>/samples/pairs.tsv",
+        components="<results>/samples/components.parquet",
+        distances="<results>/samples/distances.tsv",
+        associations="<results>/samples/associations.tsv",
+        variance="<results>/samples/variance.tsv",
+        figure_components=report(
+            "<results>/samples/components.png",
+            caption="../workflow/captions/components.rst",
+            category="Samples",
+            labels={"figure": "components"},
+        ),
+        figure_associations=report(
+            "<results>/samples/associations.png",
+            caption="../workflow/captions/associations.rst",
+            category="Samples",
+            labels={"figure": "covariates and components"},
+        ),
+        figure_variance=report(
+            "<results>/samples/variance.png",
+            caption="../workflow/captions/variance.rst",
+            category="Samples",
+            labels={"figure": "shares of variance"},
+        ),
+        figure_sex=report(
+            "<results>/samples/sex.png",
+            caption="../workflow/captions/sex.rst",
+            category="Samples",
+            labels={"figure": "sex"},
+        ),
+        figure_pairs=report(
+            "<results>/samples/pairs.png",
+            caption="../workflow/captions/pairs.rst",
+            category="Samples",
+            labels={"figure": "persons"},
+        ),
+        warnings="<results>/warnings/samples.tsv",
+    log:
+        local("<logs>/samples.log"),
+    benchmark:
+        local("<benchmarks>/samples.tsv")
+    resources:
+        **requests("samples"),
+    params:
+        digest("donors/samples"),
+        **config["samples"],
+        random_state=config["random_state"],
+        covariates=COVARIATES,
+    script:
+        "../scripts/donors/samples.py"
+
+
 rule contrasts:
     """Check one contrast in every cell type: samples, rank, degrees of freedom, confounding."""
     input:

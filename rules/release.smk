@@ -44,6 +44,7 @@ def warning_tables(wildcards):
     paths += expand(
         ["<results>/warnings/qc/{shard}.tsv", "<results>/warnings/doublets/{shard}.tsv"], shard=SHARDS
     )
+    paths += ["<results>/warnings/samples.tsv"]
     if CONTRASTS:
         paths += expand(
             "<results>/warnings/differential/{contrast}/{part}.tsv",

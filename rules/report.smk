@@ -10,6 +10,7 @@ rule report:
         files=reported_sources,
         limits=expand("<results>/qc/{shard}.limits.tsv", shard=SHARDS),
         doublets=expand("<results>/doublets/{shard}.status.tsv", shard=SHARDS),
+        sample_figures=expand("<results>/samples/{figure}.png", figure=SAMPLE_FIGURES),
         umap="<results>/layout/umap.parquet",
         clusters=expand("<results>/cluster/resolution_{resolution}.parquet", resolution=RESOLUTIONS),
         stability=compared_variants,

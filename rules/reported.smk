@@ -2,6 +2,8 @@
 digest("report/report")  # from a git host, this brings here what is imported
 from report._page import PAGE_FILES
 
+SAMPLE_FIGURES = ["components", "associations", "variance", "sex", "pairs"]
+
 REPORTED = [
     "warnings",
     "cell_types",
@@ -12,6 +14,8 @@ REPORTED = [
     "attrition",
     "sums",
     "clusters_agreement",
+    "sample_summary",
+    "sample_pairs",
 ]
 REPORTED += ["markers", "differential_samples", "differential", "differential_status", "gsea"]
 REPORTED += ["differential_filtered"]

@@ -3,6 +3,7 @@
 Only what the report reads is there. Some names hold markup on purpose: the page has to show them as they are.
 """
 
+import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 EVIL = '<script>document.title="broken"</script> & "T" cell\'s'  # a label of a cell type
 EVIL_GENE = "<img src=x onerror=document.title='broken'>"
 PLANTED = "PLANTED1"  # the symbol of the last gene of the table, raised in the first cell type
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 COVARIATES = {"age": "numeric", "sex": "categorical"}
 
 
@@ -112,6 +114,24 @@ class Tables:
                 "accepted": [False, True, False],
             }
         ).astype({"number": "Int64"})
+
+    def sample_checks(self) -> None:
+        """The first sample shows another sex, looks like the second one, and lies far out."""
+        n = len(self.samples)
+        table = self.sample_table()[["sample", "donor"]].assign(
+            cells_in=100, doublets=4, cells=90, counts=9000
+        )
+        table = table.assign(share_lost=0.1, pct_counts_mt=5.5, types_used=2, used_in=EVIL, genes=800)
+        table = table.assign(female_counts=3, male_counts=30, log2_ratio=-3.0, sex_shown="male")
+        table = table.assign(sex_stated=self.sex, sex_check=np.where(np.arange(n) % 2, "agrees", "undecided"))
+        table = table.assign(nearest=np.roll(self.samples, 1), nearest_z=2.5, outlying_in="")
+        table.loc[0, ["sex_check", "outlying_in"]] = ["contradicts", "type_0"]
+        self.add("sample_summary", table, "tsv")
+        pair = {"sample": self.samples[0], "other": self.samples[1], "z": 12.5, "third": 2.0, "limit": 4.5}
+        pair |= {"same_donor": False, "check": "alike", "control": "none"}
+        self.add("sample_pairs", pd.DataFrame([pair]), "tsv")
+        picture = base64.b64decode(PIXEL)
+        (self.folder / "sex.png").write_bytes(picture)
 
     def attrition(self) -> pd.DataFrame:
         rows = []
@@ -383,6 +403,7 @@ def write(folder: Path, **sizes) -> tuple[SimpleNamespace, SimpleNamespace]:
     folder.mkdir(parents=True, exist_ok=True)
     made = Tables(folder, **sizes)
     made.cohort()
+    made.sample_checks()
     made.embedding()
     made.contrast("age")
     made.sums()
@@ -392,6 +413,7 @@ def write(folder: Path, **sizes) -> tuple[SimpleNamespace, SimpleNamespace]:
         files=made.sources,
         limits=[str(folder / "limits.tsv")],
         doublets=[str(folder / "doublets.tsv")],
+        sample_figures=[str(folder / "sex.png")],
         umap=str(folder / "umap.parquet"),
         clusters=[str(folder / "clusters.parquet")],
         stability=[],

@@ -39,6 +39,12 @@ BY_STEP = {
         "harmony_not_converged": "Harmony reached its last iteration before it converged.",
         "batch_has_one_level": "The batch has one level, so components are not harmonised.",
     },
+    "samples": {
+        "sex_contradicts_expression": "XIST and genes of Y show another sex than the one stated.",
+        "donors_look_like_one": "Samples of different donors look like one person.",
+        "samples_of_donor_differ": "Samples of one donor look like two people.",
+        "samples_outlying": "Samples lie far from the others of a cell type; they are used all the same.",
+    },
     "differential": {
         "size_factors_by_poscounts": "Every tested gene has a zero, so size factors are `poscounts`.",
         "few_genes_under_size_factors": "Size factors are medians over fewer than 50 genes.",

@@ -13,6 +13,7 @@ SCRIPTS = [  # one script, in this order
     "core.js",
     "cells.js",
     "map.js",
+    "samples.js",
     "genes.js",
     "across.js",
     "prediction.js",
@@ -21,7 +22,7 @@ SCRIPTS = [  # one script, in this order
 ]
 LIBRARY = "vendor/dataTables.min.js"
 STYLE = "style.css"
-TEMPLATES = ["page.html.j2", "parts.html.j2", "methods.html.j2"]
+TEMPLATES = ["page.html.j2", "parts.html.j2", "samples.html.j2", "methods.html.j2"]
 PAGE_FILES = [*TEMPLATES, STYLE, *SCRIPTS, LIBRARY]  # the rule draws the page again when one of them changes
 FILTERS = {  # of the templates; a missing value is a dash
     "count": lambda value: "\u2013" if value is None else f"{round(value):,}",

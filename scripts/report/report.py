@@ -18,6 +18,7 @@ from report._cells import dependence, hex_colours, histograms, kept_by_sample, l
 from report._genes import donor_values, effects, heatmap, index_of_genes, pathways
 from report._page import render
 from report._prediction import find_predicted_levels, prediction, prediction_rows
+from report._samples import sample_blocks
 from report._tables import columns_of, pack, read_all, records
 from report._words import costs, failures, headline, losses, strata
 
@@ -185,8 +186,10 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
     genes, contrasts = gene_blocks(tables, params)
     predictions = prediction(tables)
     predicted = prediction_rows(tables["prediction_summary"][""]) if predictions else []
+    own, drawn, samples = sample_blocks(tables, list(paths.sample_figures), params.covariates)
+    pictures |= drawn
     stability = [pd.read_csv(path, sep="\t", dtype={"label": str}) for path in paths.stability]
-    blocks |= cell_map | genes | ({"prediction": predictions} if predictions else {})
+    blocks |= cell_map | own | genes | ({"prediction": predictions} if predictions else {})
     blocks |= {"stability": columns_of(stability[0])} if stability else {}
     blocks["meta"] = meta(tables, contrasts, params, provenance["config"])
     words = {
@@ -194,6 +197,7 @@ def gather(paths: object, params: object, benchmarks: Path) -> tuple[dict[str, s
         "warnings": records(tables["warnings"][""]),
         "cells": cells,
         "agreement": agreement,
+        "samples": samples,
         "contrasts": contrasts,
         "prediction": predicted,
         "predicted_levels": find_predicted_levels(predicted),

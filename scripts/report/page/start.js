@@ -110,6 +110,8 @@ async function start() {
   on("resolution", "clusters", markersGrid);
   watch();
   await markersGrid();
+  samplePictures();
+  await samplesGrid();
   if (meta.contrasts.length) await startGenes(meta.contrasts);
   const prediction = await block("prediction");
   if (prediction) {

@@ -35,6 +35,8 @@ COHORT = [
     "cohort_facts",
     "clusters_agreement",
     "markers",
+    "sample_summary",
+    "sample_pairs",
 ]
 SIZES = {"types": 3, "genes": 60, "samples": 12, "cells": 600, "terms": 70}
 
@@ -416,6 +418,37 @@ def test_a_run_without_contrast_and_prediction_has_a_page_too(tmp_path):
     assert 'id="genes"' not in page
     assert 'id="prediction"' not in page
     assert 'id="map"' in page
+
+
+def test_what_is_seen_of_samples_before_any_test_is_on_the_page(made):
+    _, _, blocks, _, page = made
+    section = page.split('<section id="samples"')[1].split("</section>")[0]
+    assert page.index('id="samples"') < page.index('id="genes"')
+    assert "5 agree" not in section
+    assert "6 agree, 1 contradict, 5 undecided" in section
+    assert "000 (stated female, shows male)" in section
+    assert "000 and 001 (z 12.5)" in section
+    assert "No donor has two samples, so whether this cohort tells persons apart cannot be seen" in section
+    assert "000 (type_0)" in section
+    table = unpack(blocks["samples"])
+    assert table["covariate_age"] == unpack(blocks["meta"])["samples"]["age"]
+    assert table["sample"][0] == "000"
+    assert base64.b64decode(blocks["samples-sex"]).startswith(b"\x89PNG")
+    assert 'data-picture="samples-sex"' in section
+    assert 'data-picture="samples-pairs"' not in section
+
+
+def test_a_cohort_that_tells_no_persons_apart_says_so(made):
+    _, _, _, words, _ = made
+    samples = words["samples"]
+    for control, sentence in (
+        ("passes", "so this cohort tells persons apart"),
+        ("fails", "does not tell persons apart by expression"),
+    ):
+        page = report.render(FOLDER, {}, words | {"samples": samples | {"control": control}})
+        assert sentence in page
+    page = report.render(FOLDER, {}, words | {"samples": samples | {"sex": samples["sex"] | {"no_genes": 3}}})
+    assert "Not checked: the cohort lacks XIST" in page
 
 
 def box(page):
