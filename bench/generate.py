@@ -16,8 +16,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import yaml
+from snakemake.utils import update_config
 
 import _draw as draw
+
+ROOT = Path(__file__).parent.parent
 
 WORK = Path(__file__).parent / "work"
 CELLS_PER_DONOR = 1273  # OneK1K
@@ -102,8 +105,9 @@ def write_gene_sets(path: Path, model: draw.Model, symbols: list[str], seed: int
 
 
 def overlay(shards: int) -> dict:
-    """The config that differs from the demo's; paths are relative to `scohort/`, the folder of the run."""
-    return {
+    """The demo's settings and what differs; paths are relative to `scohort/`, the folder of the run."""
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
+    changes = {
         "cohort": {"path": "../cohort.h5ad"},
         "gene_sets": ["../gene_sets.gmt"],
         "load": {"shards": shards},
@@ -112,6 +116,8 @@ def overlay(shards: int) -> dict:
         "differential": {"gene_filter": "share"},  # as in a plain script
         "ridge": {"alpha": [1, 10, 100, 1000, 10000]},
     }
+    update_config(config, changes)
+    return config
 
 
 def generate(folder: Path, *, cells: int, donors: int, genes: int, shards: int, seed: int) -> dict:

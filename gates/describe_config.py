@@ -21,13 +21,16 @@ INTRODUCTION = """# Configuration
 Made from `workflow/schemas/config.yaml` by `make config-readme`; edit the descriptions there. The comments in
 `config.yaml` are their first sentences.
 
-The defaults in `config.yaml` analyse the embedded demo cohort. For a cohort of your own, write an overlay
-that holds only what differs (`make init COHORT=my_cohort.h5ad` does) and pass it with `--configfile`:
+The defaults in `config.yaml` suit a file without donors, labels or covariates. For a cohort of your own,
+write an overlay with what differs (`make init COHORT=my_cohort.h5ad` does) and pass it with `--configfile`:
 
     snakemake --profile profiles/local --configfile my_cohort.yaml
 
 Sections are merged key by key, lists (covariates, contrasts, gene sets, alphas) are replaced as a whole. An
 unknown key or a wrong type stops the run before any job. Complete examples: `kang.yaml`, `onek1k.yaml`.
+
+Without a cohort (`cohort.path`, `cohort.url`) the embedded demo is analysed: the settings of `demo.yaml` are
+put over the defaults, and yours over both.
 """
 
 

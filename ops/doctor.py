@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
-from snakemake.utils import update_config
 
 from _cohort import check_cohort, check_run  # noqa: F401 init judges by the first
 from _finding import Finding, Options
@@ -26,6 +25,7 @@ from _locked import find_drifted, find_missing, read_pins
 from _machine import check_disk, check_locks, check_memory, check_scratch
 from _root import ROOT
 from workflow.checks import find_problems
+from workflow.defaults import DEFAULTS, complete_config
 
 FORBIDDEN = {
     "keep-incomplete": "it records partial files as complete",
@@ -101,9 +101,8 @@ CHECKS: list[Callable[[Options], Iterator[Finding]]] = [
 
 def read_options(folder: Path, configfiles: list[str], profile_path: str, scratch: str) -> Options:
     """The merged config and the profile. Exits with one line for a file that is missing or not YAML."""
-    config = {}
-    for name in ["config/config.yaml", *configfiles]:
-        update_config(config, read_yaml(folder / name))
+    read_yaml(folder / DEFAULTS)  # exits where it is not the folder of the project
+    config = complete_config(folder, [read_yaml(folder / name) for name in configfiles])
     found = folder / profile_path
     return Options(folder, config, configfiles, read_yaml(found / "config.yaml") or {}, profile_path, scratch)
 

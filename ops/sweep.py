@@ -27,11 +27,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import yaml
-from snakemake.utils import update_config
 
 from _root import ROOT
 from doctor import read_yaml
 from summary import read_summary
+from workflow.defaults import complete_config
 
 TARGETS = ["--", "cells_only", "embedding_only", "donors_only"]  # of a variant: it is compared, not published
 
@@ -43,9 +43,7 @@ class Workflow:
         self.configfiles = configfiles
         named = any(option.partition("=")[0] == "--profile" for option in options)
         self.options = options if named else ["--profile", "profiles/local", *options]
-        self.config = yaml.safe_load(Path("config/config.yaml").read_text(encoding="utf-8"))
-        for path in configfiles:
-            update_config(self.config, read_yaml(Path(path)))
+        self.config = complete_config(Path(), [read_yaml(Path(path)) for path in configfiles])
         self.results = Path(self.config.get("pathvars", {}).get("results", "results"))
 
     def command(self, overlay: str | None, *arguments: str) -> list[str]:

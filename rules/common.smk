@@ -33,7 +33,7 @@ def checkout():
 
 
 CHECKOUT = checkout()
-MODULES = ("checks", "digests", "provenance", "variants")
+MODULES = ("checks", "defaults", "digests", "provenance", "variants")
 PROJECT = (
     CHECKOUT
     or [Path(str(workflow.source_path(f"../workflow/{name}.py"))) for name in MODULES][0].parent.parent
@@ -47,6 +47,7 @@ PYTHON = sys.executable if Path(sys.executable).exists() else shlex.split(sys.ex
 sys.executable = shlex.quote(PYTHON)  # Snakemake gives it to a shell as it is, also with spaces in its path
 
 from cohort import list_files
+from workflow.defaults import DEMO, is_demo
 from workflow.digests import Digests
 
 digest = Digests(lambda path: workflow_file(f"../scripts/{path}")).digest
@@ -54,7 +55,16 @@ for step in ("donors/contrasts", "cohort/load"):
     digest(step)  # from a git host, this brings here what the checks import
 
 
+if is_demo(config):
+
+    configfile: DEMO
+
+
 include: "checks.smk"
+
+
+if is_demo(config) and workflow.is_main_process:
+    print(f"no cohort is set (cohort.path, cohort.url): the demo of {DEMO} is analysed", file=sys.stderr)
 
 
 SHARDS = [f"{shard:02d}" for shard in range(config["load"]["shards"])]

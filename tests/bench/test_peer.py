@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 import compare
 import generate
+from workflow.defaults import complete_config
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+CONFIG = complete_config(ROOT, [])
 
 
 def peer_settings():

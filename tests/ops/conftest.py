@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from checkout import Checkout
 
@@ -27,10 +28,9 @@ OPERATOR += ("ops", "gates", "bench")
 def tiny_copy(folder):
     """A copy of the project with the tiny demo's config, and what an operator runs."""
     copy = Checkout.create(folder)
-    path = folder / "config/config.yaml"
+    path = folder / "config/demo.yaml"
     config = yaml.safe_load(path.read_text())
-    for section, settings in TINY.items():
-        config[section] |= settings
+    update_config(config, TINY)
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     for part in OPERATOR:
         if (ROOT / part).is_dir():

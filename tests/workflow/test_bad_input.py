@@ -25,9 +25,10 @@ from job import collect_warnings
 from job._failures import Category, classify
 from pathways import _gene_sets
 from workflow.checks import find_problems
+from workflow.defaults import DEMO, complete_config
 
 ROOT = Path(__file__).parent.parent.parent
-DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+DEFAULTS = complete_config(ROOT, [])
 LABELS = [
     *(
         "a/b",
@@ -485,7 +486,8 @@ def test_the_command_line_shows_one_line_and_leaves_nothing(checkout, setting, m
     made = make()
     path = made if isinstance(made, Path) else written(made)
     before = path.read_bytes()
-    overlay = {"cohort": {"path": "bad.h5ad"}, "gene_sets": []}
+    demo = yaml.safe_load((ROOT / DEMO).read_text())
+    overlay = demo | {"cohort": {"path": "bad.h5ad"}, "gene_sets": []}
     (checkout.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     done = checkout.attempt("--profile", "profiles/local", "--configfile", "overlay.yaml", "--retries", "2")
     assert done.returncode != 0

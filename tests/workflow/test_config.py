@@ -40,5 +40,18 @@ def test_each_form_of_naming_a_profile_plans_the_run(checkout, form):
     assert "pseudobulk" in checkout.snakemake(*form, "--dry-run")
 
 
+def test_without_a_cohort_the_demo_is_planned_and_said_so(checkout):
+    line = "no cohort is set (cohort.path, cohort.url): the demo of config/demo.yaml is analysed"
+    plan = checkout.snakemake("--profile", "profiles/local", "--dry-run")
+    assert line in plan.splitlines()[:2]
+    assert "rule simulate" in plan
+    (checkout.folder / "mine.h5ad").touch()
+    (checkout.folder / "mine.yaml").write_text("cohort: {path: mine.h5ad}\n")
+    plan = checkout.snakemake("--profile", "profiles/local", "--dry-run", "--configfile", "mine.yaml")
+    assert line not in plan
+    assert "rule simulate" not in plan
+    assert "rule contrasts" not in plan
+
+
 def test_a_profile_that_does_not_exist_fails(checkout):
     assert checkout.attempt("--profile", "profiles/nowhere", "--dry-run").returncode != 0

@@ -9,15 +9,17 @@ import anndata as ad
 import pandas as pd
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from checkout import Checkout
 from cohort import simulate
+from workflow.defaults import DEMO, complete_config
 
 # anndata 0.13 asks pandas for an option that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+CONFIG = complete_config(ROOT, [])
 SIZE = {"donors": 12, "cells_per_donor": 60, "genes": 500, "small_donors": 0, "age_genes": 10}
 SMALL = {
     "gene_sets": [],
@@ -58,7 +60,10 @@ def ours(tmp_path_factory):
     for seed, (name, overlay) in enumerate(COHORTS.items()):
         settings = CONFIG["simulate"] | SIZE | {"pathway_genes": 12}
         simulate.simulate(random_state=seed, **settings)[0].write_h5ad(folder / f"data/{name}.h5ad")
-        (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(SMALL | overlay))
+        config = yaml.safe_load((ROOT / DEMO).read_text())
+        for part in (SMALL, overlay):
+            update_config(config, part)
+        (folder / f"config/{name}.yaml").write_text(yaml.safe_dump(config))
     (folder / "Snakefile").write_text(documented_snakefile())
     run(folder, "--", *MADE)
     return folder

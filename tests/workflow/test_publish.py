@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from workflow.defaults import complete_config
+
 ROOT = Path(__file__).parent.parent.parent
 CONTRACT = yaml.safe_load((ROOT / "workflow/schemas/publish.yaml").read_text())
 PUBLISH = {"provenance": 1, "report": 1, "publish": 1}
@@ -89,7 +91,7 @@ def test_the_cohort_has_the_counts_of_the_input(release, demo_run):
 
 def test_provenance_says_what_the_run_is_made_of(release, demo_run):
     told = json.loads((release / "provenance.json").read_text())
-    config = yaml.safe_load((demo_run.folder / "config/config.yaml").read_text())
+    config = complete_config(demo_run.folder, [])
     unpublished = {"pathvars", "retries", "sweep", "stability"}
     assert told["config"].keys() == config.keys() - unpublished
     assert told["config"]["qc"] == config["qc"]

@@ -14,8 +14,10 @@ import yaml
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, ResourceSettings
 
+from workflow.defaults import complete_config
+
 ROOT = Path(__file__).parent.parent.parent
-DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+DEFAULTS = complete_config(ROOT, [])
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text())
 WILDCARDS = SimpleNamespace(shard="00", contrast="age", part="00", alpha="10", resolution="0.5")
 SEX = {"target": "sex", "level": "male", "reference": "female", "baselines": []}

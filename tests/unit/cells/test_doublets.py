@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import scipy.io
 import scrublet
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
@@ -18,6 +17,7 @@ import _draw
 from cells import doublets, qc
 from cohort import simulate
 from job import InputError, collect_warnings
+from workflow.defaults import complete_config
 
 SCRUBLET = {
     "expected_doublet_rate": 0.1,
@@ -27,7 +27,7 @@ SCRUBLET = {
 }
 GROUP = SCRUBLET | {"min_cells": 30, "max_fold": 2, "random_state": 1}
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+CONFIG = complete_config(ROOT, [])
 CELLS, GENES, TYPES = 400, 800, 6
 
 

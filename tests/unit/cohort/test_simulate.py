@@ -6,15 +6,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from cohort import _demo_genes, simulate
 from job import InputError
+from workflow.defaults import complete_config
 
 # anndata 0.13 asks pandas for an option that pandas 4 will drop
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 
-CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config" / "config.yaml").read_text())
+CONFIG = complete_config(Path(__file__).parents[3], [])
 SETTINGS = CONFIG["simulate"] | {"random_state": CONFIG["random_state"]}
 
 

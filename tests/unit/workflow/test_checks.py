@@ -12,9 +12,10 @@ from snakemake.utils import update_config
 
 from files import RESERVED_COLUMNS, SAMPLE_COLUMNS
 from workflow.checks import OF_SAMPLES, TAKEN, find_problems
+from workflow.defaults import complete_config
 
 ROOT = Path(__file__).parent.parent.parent.parent
-DEFAULTS = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+DEFAULTS = complete_config(ROOT, [])
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text(encoding="utf-8"))
 AGE = {"name": "age", "design": "~ age + sex", "test": "age", "unit": 10}
 WITHOUT_UNIT = {key: value for key, value in AGE.items() if key != "unit"}
