@@ -24,6 +24,7 @@ DONOR += [
     "donorid",
     "patientid",
     "subjectid",
+    "mouse_id",
     "sample_id",
     "sample",
     "orig_ident",
@@ -33,6 +34,9 @@ CELL_TYPE = [
     "celltype",
     "cell_type_label",
     "author_cell_type",
+    "cell_ontology_class",
+    "subclass",
+    "full_clustering",
     "cell_label",
     "celltypist",
     "annotation",
@@ -98,6 +102,8 @@ REFERENCES = [
 REFERENCES += ["wt", "wildtype", "no", "none", "false", "0"]
 MOST = {"cell_type": 500, "sex": 4, "condition": 10}  # values that a column of this role may have
 
+MANY_VALUES = "nearly as many values as cells"
+
 
 class Guess(NamedTuple):
     """A proposal: the setting, its value and why; `other` columns would fit as well."""
@@ -134,7 +140,7 @@ def explain_misfit(role: str, column: pd.Series) -> str:
     if role == "age" and not detect_number_type(column):
         return "no numbers"
     if role in ("donor", "cell_type", "pool") and number > max(len(column) / 3, 2):
-        return "nearly as many values as cells"
+        return MANY_VALUES
     return ""
 
 
@@ -153,6 +159,9 @@ def find_column(role: str, table: Table) -> Guess:
     fitting = [name for name, reason in reasons.items() if not reason]
     unfit = ", ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
     passed_over = f"; not {unfit}" if unfit else ""
+    single = [name for name in usual if reasons[name] == "one value only"]
+    if not fitting and role == "cell_type" and single:
+        return Guess(setting, single[0], f"its only label names the type{passed_over}")
     if not fitting:
         return Guess(setting, None, f"no column is named like that{passed_over}")
     best = fitting[0]
@@ -193,9 +202,20 @@ def choose_type(role: str, column: pd.Series) -> str:
 
 
 def choose_sample_column(
-    donor: str, covariates: list[dict], table: Table
+    donor: str, covariates: list[dict], table: Table, asked: str | None = None
 ) -> tuple[Guess, list[Guess], list[dict]]:
-    """The sample column, what was left out for it, and the covariates that have one value per sample."""
+    """The sample column, what was left out for it, and the covariates that have one value per sample.
+
+    asked: the column that the user named; then nothing else is proposed.
+    """
+    if asked is not None:
+        varying = [entry for entry in covariates if not is_constant(table[entry["column"]], table[asked])]
+        left = [
+            Guess(f"load.covariates ({entry['name']})", None, f"{entry['column']} differs within {asked}")
+            for entry in varying
+        ]
+        kept = [entry for entry in covariates if entry not in varying]
+        return Guess("load.sample", asked, "as asked"), left, kept
     varying = [each for each in covariates if not is_constant(table[each["column"]], table[donor])]
     if not varying:
         return Guess("load.sample", donor, "each donor has one value of every covariate"), [], covariates
@@ -284,6 +304,16 @@ def propose_contrast(
         return entry | {"unit": 10 if test == "age" else 1}, f"{test} is a number"
     level, reference, why = choose_reference(table[kinds[test]["column"]])
     return entry | {"level": level, "reference": reference}, why
+
+
+def handle_repeated_donors(entry: dict, why: str) -> tuple[dict, str]:
+    """A contrast of donors with several samples: paired by its design, else a donor's samples are summed.
+
+    entry: its test and covariates have one value per donor, unless the donor is in the design.
+    """
+    if "donor" in entry["design"].removeprefix("~ ").split(" + "):
+        return entry, f"{why}; donors are paired"
+    return entry | {"aggregate": "donor"}, f"{why}; donors repeat, and their samples are summed"
 
 
 def count_coefficients(entry: dict, load: dict, table: Table) -> int:

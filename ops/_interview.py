@@ -1,10 +1,13 @@
 """Make the decisions of `make init` from options, answers or proposals, and print them with their reason."""
 
+import difflib
 import json
 import sys
 
 import _guess as guess
 from _guess import Guess, Table
+
+NONE = ("none", "null", "-")  # answers that leave a column out
 
 
 class Interview:
@@ -18,16 +21,26 @@ class Interview:
         chosen, why = proposed.value, proposed.why
         if self.given.get(role) is not None:
             chosen, why = self.check(self.given[role], f"--{role.replace('_', '-')}"), "as asked"
-        elif self.ask:
-            also = f", or {', '.join(proposed.other)}" if proposed.other else ""
-            answer = input(f"{proposed.setting} ({why}) [{chosen or 'none'}{also}]: ").strip()
-            if answer:
-                chosen, why = self.check(answer, proposed.setting), "as answered"
+        elif self.ask and (answer := self.prompt(proposed)):
+            chosen, why = self.check(answer, proposed.setting), "as answered"
         return self.report(Guess(proposed.setting, chosen, why, proposed.other))
+
+    def prompt(self, proposed: Guess) -> str:
+        """The answer on the terminal, empty for Enter; asks again until it is a column or "none"."""
+        also = f"; {', '.join(proposed.other)} would fit too" if proposed.other else ""
+        while True:
+            enter = f"Enter: {proposed.value or 'none'}{also}"
+            answer = input(f"{proposed.setting} ({proposed.why}) [{enter}]: ").strip()
+            if not answer or answer.lower() in NONE or answer in self.table:
+                return answer
+            near = difflib.get_close_matches(answer, self.table, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            print(f"  no column {answer!r}{hint} Enter takes the proposal, none leaves it out; columns:")
+            print(f"  {', '.join(self.table)}")
 
     def check(self, name: str, source: str) -> str | None:
         """The column of that name; exits with one line when there is none."""
-        if name.lower() in ("none", "null", "-"):
+        if name.lower() in NONE:
             return None
         if name not in self.table:
             sys.exit(f"error: {source}: no column {name!r} (there are: {', '.join(self.table)})")

@@ -30,6 +30,8 @@ USUAL_SAMPLES = 8  # pseudobulk.min_samples of config/config.yaml
 LEAST_RESIDUAL_DF = 3  # differential.min_residual_df
 SAMPLES_TO_PREDICT = 20
 LIMITS = {"min_genes": (200, 100, 50), "min_counts": (500, 200, 100)}
+NO_POOL = Guess("load.pool", None, "no donors: one sample, no batch to remove")
+MOST_LOST_BY_ALL = 0.5  # share of these cells above which no limit is written
 MOST_LOST = 0.05  # share of these cells that a limit may drop
 
 
@@ -39,22 +41,36 @@ def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
     whole = f", so do {', '.join(cohort.also)}" if cohort.also else ""
     interview.report(Guess("load.counts", cohort.place, f"it holds whole numbers{whole}"))
     symbols = propose_symbols(cohort, interview)
-    donor = interview.column("donor", guess.find_column("donor", cohort.table)).value
+    proposed = guess.find_column("donor", cohort.table)
+    donor = interview.column("donor", proposed).value
+    if donor is None and given.donor is None and guess.MANY_VALUES in proposed.why and not ask:
+        sys.exit(
+            f"error: load.donor: {proposed.why}; a file of sums has a row per donor: "
+            "name the column with --donor COLUMN, or --donor none for cells without donors"
+        )
     if donor is None:
-        sys.exit("error: load.donor: no column of donors found; name it: --donor COLUMN")
+        print("  no donors: cells, clusters and their marker genes can be answered, nothing between donors;")
+        print("  name the column with --donor COLUMN if there is one")
     cell_type = interview.column("cell_type", guess.find_column("cell_type", cohort.table)).value
     if cell_type is None:
         print("  all cells count as one type; label them before, or name the column: --cell-type COLUMN")
     chosen = choose_covariates(interview, given.covariate)
-    unit, left, chosen = guess.choose_sample_column(donor, chosen, cohort.table)
-    for each in left:
-        interview.report(each)
-    sample = interview.column("sample", unit).value or donor
+    if donor is None:
+        sample, chosen = None, drop_covariates(chosen, interview)
+    else:
+        samples = interview.check(given.sample, "--sample") if given.sample else None
+        unit, left, chosen = guess.choose_sample_column(donor, chosen, cohort.table, samples)
+        if left and given.covariate:
+            sys.exit(f"error: --covariate: {left[0].why}")
+        for each in left:
+            interview.report(each)
+        sample = interview.column("sample", unit).value or donor
     pool = guess.find_column(
         "pool", {name: each for name, each in cohort.table.items() if name not in (donor, sample)}
     )
-    pool = interview.column("pool", guess.judge_pool(pool, sample, cohort.table)).value
-    exclude = guess.find_missing_labels([donor, *([cell_type] if cell_type else [])], cohort.table)
+    pool = interview.column("pool", guess.judge_pool(pool, sample, cohort.table) if sample else NO_POOL).value
+    labels = [column for column in (donor, cell_type) if column is not None]
+    exclude = guess.find_missing_labels(labels, cohort.table)
     interview.report(
         Guess(
             "load.exclude",
@@ -70,8 +86,9 @@ def propose(cohort: Cohort, given: argparse.Namespace, ask: bool) -> dict:
         "cell_type": cell_type,
     }
     load |= {"pool": pool, "covariates": chosen, "exclude": exclude}
-    load["shards"] = max(min(-(-cohort.cells // CELLS_PER_SHARD), 100), min(2, cohort.table[donor].nunique()))
-    config = {"cohort": {"path": given.path_in_config}, "load": load}
+    donors = cohort.table[donor].nunique() if donor else 1
+    load["shards"] = min(max(-(-cohort.cells // CELLS_PER_SHARD), 2), 100, donors)
+    config = {"cohort": {"path": given.path_in_config}, "report": {"title": cohort.path.stem}, "load": load}
     config |= propose_contrasts(cohort, load, interview, given.test)
     config |= {
         "gene_sets": propose_gene_sets(interview, given),
@@ -96,8 +113,21 @@ def propose_symbols(cohort: Cohort, interview: Interview) -> str | None:
     return cohort.symbol_column
 
 
+def drop_covariates(covariates: list[dict], interview: Interview) -> list[dict]:
+    """Without donors a cohort is one sample, which has no covariates; each is reported."""
+    for entry in covariates:
+        why = f"{entry['column']} needs samples: name their column with --donor COLUMN"
+        interview.report(Guess(f"load.covariates ({entry['name']})", None, why))
+    return []
+
+
 def propose_contrasts(cohort: Cohort, load: dict, interview: Interview, wanted: str | None) -> dict:
     """Contrasts of the overlay, and pseudobulk where samples are few."""
+    if load["sample"] is None:
+        if wanted is not None:
+            sys.exit(f"error: --test: {wanted!r} needs samples of donors; name their column: --donor COLUMN")
+        interview.report(Guess("contrasts", [], "no donors: nothing between donors can be tested"))
+        return {"contrasts": []}
     usable = {name: column[select_usable(cohort, load)] for name, column in cohort.table.items()}
     columns = {each["name"]: usable[each["column"]] for each in load["covariates"]}
     if wanted is not None and wanted not in columns:
@@ -107,6 +137,9 @@ def propose_contrasts(cohort: Cohort, load: dict, interview: Interview, wanted: 
     ]
     entry, why = guess.propose_contrast(load["covariates"], paired, usable, wanted)
     samples = usable[load["sample"]].nunique()
+    if entry and not guess.is_constant(usable[load["sample"]], usable[load["donor"]]):
+        entry, why = guess.handle_repeated_donors(entry, why)
+        samples = usable[load["donor"]].nunique() if "aggregate" in entry else samples
     if entry:
         needed = guess.count_coefficients(entry, load, usable) + LEAST_RESIDUAL_DF
         if samples < needed:
@@ -134,18 +167,19 @@ def propose_gene_sets(interview: Interview, given: argparse.Namespace) -> list[s
 
 def propose_prediction(cohort: Cohort, load: dict, interview: Interview) -> dict:
     """Ridge of the overlay: the first number as target, with baselines of existing columns."""
-    samples = cohort.table[load["sample"]][select_usable(cohort, load)].nunique()
+    column = load["sample"]
+    samples = cohort.table[column][select_usable(cohort, load)].nunique() if column else 1
     numbers = [each["name"] for each in load["covariates"] if each["type"] != "categorical"]
     target = next((name for name in numbers if samples >= SAMPLES_TO_PREDICT), None)
     why = f"no numeric covariate, or fewer than {SAMPLES_TO_PREDICT} samples"
     interview.report(Guess("ridge.target", target, "a number to predict" if target else why))
-    if not target or "sex" in [each["name"] for each in load["covariates"]]:
-        return {"target": target}
-    technical = {"name": "technical", "columns": ["pool", "log_cells", "log_depth"]}
-    return {
-        "target": target,
-        "baselines": [technical, {"name": "composition", "columns": ["composition"]}],
-    }
+    if not target:
+        return {"target": None}
+    sex = ["sex"] if "sex" in [each["name"] for each in load["covariates"]] else []
+    pool = ["pool"] if load["pool"] else []
+    baselines = [{"name": "sex", "columns": sex}] if sex else []
+    baselines.append({"name": "technical", "columns": [*sex, *pool, "log_cells", "log_depth"]})
+    return {"target": target, "baselines": [*baselines, {"name": "composition", "columns": ["composition"]}]}
 
 
 def select_usable(cohort: Cohort, load: dict) -> np.ndarray:
@@ -174,6 +208,11 @@ def propose_sizes(cohort: Cohort, load: dict, interview: Interview) -> dict:
         found["qc"] = {name: choose_limit(cohort.sizes[name], values) for name, values in LIMITS.items()}
         medians = cohort.sizes.median()
         lost = (cohort.sizes < pd.Series(found["qc"])).any(axis=1).mean()
+        if lost > MOST_LOST_BY_ALL:
+            found["qc"] = dict.fromkeys(LIMITS, None)
+            why = f"the lowest usual limits would drop {lost:.1%} of {len(cohort.sizes):,} cells: none is set"
+            interview.report(Guess("qc", found["qc"], why))
+            return found | {"cells": {"strata": guess.propose_strata(load["covariates"], cohort.table)}}
         why = f"{len(cohort.sizes):,} cells have a median of {medians['min_genes']:,.0f} genes, "
         why += f"{medians['min_counts']:,.0f} counts; {lost:.1%} of them fall below"
         interview.report(Guess("qc", found["qc"], why))
@@ -262,7 +301,12 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     show(cohort)
-    config = propose(cohort, given, ask=sys.stdin.isatty() and not given.yes)
+    ask = sys.stdin.isatty() and not given.yes
+    if ask:
+        print(
+            "For each role type a column, `none` when there is none, or Enter for the proposal in brackets.\n"
+        )
+    config = propose(cohort, given, ask=ask)
     text = render(config, given.cohort)
     if yaml.safe_load(text) != config:
         raise RuntimeError(f"the overlay does not say what was meant:\n{text}")

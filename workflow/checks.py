@@ -13,6 +13,8 @@ from pathlib import Path
 from cohort import list_files
 from donors import is_curve, parse, variables_of
 from job import CODES, InputError
+from workflow.defaults import DEMO as DEMO_OVERLAY
+from workflow.defaults import is_demo
 
 # As in scripts/files/_columns.py, which takes too long to import here; a test holds them together.
 OF_SAMPLES = {"donor", "pool", "log_cells", "log_depth", "pct_counts_mt"}  # made by load and pseudobulk
@@ -86,6 +88,12 @@ def check_cohort(config: dict) -> Iterator[str]:
                 yield f"gene_sets: {file} belongs to the demo cohort; name GMT files or set it to []"
         elif not Path(file).is_file():
             yield f"gene_sets: {file} does not exist"
+
+
+def check_demo(config: dict) -> Iterator[str]:
+    """The demo is analysed with its own settings: the neutral ones would make all its cells one donor."""
+    if is_demo(config) and config["load"]["donor"] is None:
+        yield f"cohort.path: no cohort is set; set it, or add {DEMO_OVERLAY} before your config for the demo"
 
 
 def check_tables(config: dict) -> Iterator[str]:
@@ -322,6 +330,7 @@ CHECKS = {  # the sections that each reads
     check_strata: ["load", "cells"],
     check_ridge: ["load", "ridge"],
     check_cohort: ["cohort", "gene_sets"],
+    check_demo: ["cohort", "load"],
     check_tables: ["load"],
     check_pool: ["load", "doublets", "preprocess", "dimred"],
     check_species: ["load", "qc", "preprocess"],

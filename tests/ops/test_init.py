@@ -93,6 +93,7 @@ def test_a_cellxgene_file_needs_no_option(copy):
     text = (copy.folder / "cohort.yaml").read_text()
     assert yaml.safe_load(text) == {
         "cohort": {"path": "cohort.h5ad"},
+        "report": {"title": "cohort"},
         "load": {
             "counts": "raw.X",
             "symbols": "feature_name",
@@ -109,7 +110,14 @@ def test_a_cellxgene_file_needs_no_option(copy):
         },
         "contrasts": [{"name": "age", "design": "~ age + sex", "test": "age", "unit": 10}],
         "gene_sets": ["sets.gmt"],
-        "ridge": {"target": "age"},
+        "ridge": {
+            "target": "age",
+            "baselines": [
+                {"name": "sex", "columns": ["sex"]},
+                {"name": "technical", "columns": ["sex", "pool", "log_cells", "log_depth"]},
+                {"name": "composition", "columns": ["composition"]},
+            ],
+        },
         "preprocess": {"batch": "pool", "n_top_genes": 100},
         "dimred": {"harmonize": "pool"},
         # 400 genes at a mean of 1.2 counts: 280 genes and 480 counts a cell
@@ -147,7 +155,8 @@ def test_what_cannot_be_is_refused_in_a_line_and_nothing_is_written(copy, tmp_pa
     sums = shared_data / "onek1k_naive_cd4_sums_100donors.h5ad"  # one row a donor: no cells of donors
     for file, arguments, said in [
         (fractions, [], "error: load.counts: auto:"),
-        (nobody, [], "error: load.donor: no column of donors found; name it: --donor COLUMN"),
+        (nobody, ["--test", "age"], "error: --test: 'age' needs samples of donors; name their column"),
+        (nobody, ["--donor", "cell_type", "--covariate", "age"], "error: --covariate: age differs within"),
         (nobody, ["--donor", "who"], "error: --donor: no column 'who' (there are: age, cell_type)"),
         (sums, [], "donor_id: nearly as many values as cells"),
         (text, [], "error:"),
@@ -186,15 +195,41 @@ def test_kang_gets_its_paired_design(copy, shared_data):
     assert "without MT- genes" in done.stdout
 
 
+def test_without_donors_and_labels_it_writes_a_config_that_is_planned(copy, tmp_path):
+    file = write(tmp_path / "plain.h5ad", columns_of_cellxgene()[["age"]])
+    done = init(copy.folder, file, "--out", "plain.yaml")
+    assert done.returncode == 0, done.stdout
+    assert "no donors: cells, clusters and their marker genes can be answered" in done.stdout
+    config = yaml.safe_load((copy.folder / "plain.yaml").read_text())
+    load = config["load"]
+    assert (load["sample"], load["donor"], load["cell_type"], load["shards"]) == (None, None, None, 1)
+    assert (load["covariates"], config["contrasts"], config["ridge"]["target"]) == ([], [], None)
+    plan = copy.plan("--configfile", "plain.yaml")
+    assert "simulate" not in plan
+    assert plan["load"] == plan["qc"] == 1
+
+
+def test_limits_that_lose_most_cells_are_not_written(copy, tmp_path):
+    cohort = ad.read_h5ad(write(tmp_path / "few.h5ad", columns_of_cellxgene()))
+    cohort[:, :60].copy().write_h5ad(tmp_path / "few.h5ad")  # 60 genes, 42 a cell with a mean of 1.2
+    done = init(copy.folder, tmp_path / "few.h5ad", "--out", "few.yaml")
+    assert done.returncode == 0, done.stdout
+    assert yaml.safe_load((copy.folder / "few.yaml").read_text())["qc"] == {
+        "min_genes": None,
+        "min_counts": None,
+    }
+    assert "the lowest usual limits would drop" in done.stdout
+
+
 def test_on_a_terminal_it_asks_and_takes_the_answer(copy):
-    """Enter takes the proposal; a wrong name ends it with the names that there are."""
+    """Enter takes the proposal; a wrong name is asked for again, with the names that there are."""
     terminal, program = os.openpty()
     command = [sys.executable, "ops/init.py", "cohort.h5ad", "--out", "asked.yaml", "--gene-sets"]
     asked = subprocess.Popen(
         command, cwd=copy.folder, stdin=program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     # donor, cell type, condition, age, sex, sample, pool
-    os.write(terminal, b"\n\n\ndevelopment_stage\nnone\n\nnone\n")
+    os.write(terminal, b"donr_id\n\n\n\ndevelopment_stage\nnone\n\nnone\n")
     printed, _ = asked.communicate(timeout=600)
     os.close(program)
     os.close(terminal)
@@ -203,6 +238,9 @@ def test_on_a_terminal_it_asks_and_takes_the_answer(copy):
     assert load["covariates"] == [{"name": "age", "column": "development_stage", "type": "stage"}]
     assert (load["donor"], load["pool"]) == ("donor_id", None)
     assert "load.pool: null   (as answered)" in printed
+    assert (
+        "no column 'donr_id', did you mean donor_id? Enter takes the proposal, none leaves it out" in printed
+    )
 
 
 # what columns are taken for
@@ -225,6 +263,9 @@ def table(**columns) -> guess.Table:
         ("donor", {"my_donor_no": [1, 2] * 20, "orig__ident": [1, 2] * 20}, "orig.ident", "its usual name"),
         ("cell_type", {"cell_type_ontology_term_id": ["CL:1", "CL:2"] * 20}, None, "no column is named"),
         ("cell_type", {"Cell Type (fine)": ["T/NK", "B"] * 20}, "Cell Type (fine)", "a word in its name"),
+        ("cell_type", {"cell_type": ["CD4 T"] * 40}, "cell_type", "its only label names the type"),
+        ("cell_type", {"Subclass": ["L2", "L4"] * 20}, "Subclass", "its usual name"),
+        ("donor", {"mouse__id": ["m1", "m2"] * 20}, "mouse.id", "its usual name"),
         ("pool", {"stage": [1, 2] * 20, "assay_batch": ["p", "q"] * 20}, "assay_batch", "a word in its name"),
         ("age", {"age": ["20-29", "30-39"] * 20}, None, "not age: no numbers"),
         ("age", {"age": ["20-29"] * 40, "development_stage": ["20-year-old stage", "21-year-old stage"] * 20},
@@ -276,6 +317,22 @@ def test_a_condition_within_donors_needs_a_column_of_samples():
     columns |= table(sample_name=["1a", "1b", "2a", "2b"] * 10, barcode=range(40))
     unit, left, kept = guess.choose_sample_column("donor", entries, columns)
     assert (unit.value, left, kept) == ("sample_name", [], entries)
+
+
+def test_the_samples_that_the_user_names_are_kept():
+    columns = table(donor=[1, 1, 2, 2] * 10, stim=["a", "b"] * 20, visit=["1a", "1b", "2a", "2b"] * 10)
+    entries = [guess.describe_covariate("condition", "stim", columns, set())]
+    unit, left, kept = guess.choose_sample_column("donor", entries, columns, "visit")
+    assert (unit.value, left, kept) == ("visit", [], entries)
+    unit, left, kept = guess.choose_sample_column("donor", entries, columns, "donor")
+    assert (unit.value, [entry.why for entry in left], kept) == ("donor", ["stim differs within donor"], [])
+
+
+def test_samples_of_a_donor_are_paired_or_summed():
+    paired = {"design": "~ stim + donor", "test": "stim"}
+    assert guess.handle_repeated_donors(paired, "w")[0] == paired
+    age = {"design": "~ age + donor_age", "test": "age"}
+    assert guess.handle_repeated_donors(age, "w")[0] == age | {"aggregate": "donor"}
 
 
 def test_a_pool_of_one_sample_is_no_batch():

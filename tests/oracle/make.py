@@ -39,6 +39,7 @@ def simulated_cohort(folder: Path) -> ad.AnnData:
         ROOT / "workflow/Snakefile",
         "--configfile",
         ROOT / "config/config.yaml",
+        ROOT / "config/demo.yaml",
     ]
     subprocess.run([*command, "--cores", "1", "--quiet", "all", "--", "simulate"], cwd=folder, check=True)
     return ad.read_h5ad(folder / "results/simulate/cohort.h5ad")

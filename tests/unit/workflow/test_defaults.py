@@ -6,6 +6,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from workflow.checks import find_problems
 from workflow.defaults import DEFAULTS, DEMO, complete_config, is_demo, read_settings
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -25,6 +26,15 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.yaml").read_text(encodi
 )
 def test_the_demo_is_a_run_without_a_cohort(cohort, demo):
     assert is_demo({"cohort": cohort}) is demo
+
+
+def test_the_neutral_defaults_are_refused_for_the_demo():
+    """As when config/demo.yaml is not seen from the folder of the run, or a module is given the defaults."""
+    (problem,) = find_problems(read_settings(ROOT / "config/config.yaml"), SCHEMA)
+    assert problem == (
+        "cohort.path: no cohort is set; set it, or add config/demo.yaml before your config for the demo"
+    )
+    assert find_problems(complete_config(ROOT, []), SCHEMA) == []
 
 
 def test_the_users_settings_are_over_those_of_the_demo():
