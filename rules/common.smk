@@ -149,6 +149,12 @@ def differential_status(wildcards):
     return expand(path, contrast=wildcards.contrast, part=differential_parts())
 
 
+def contrast_of_shares(wildcards):
+    """The contrast of the config without what needs many genes."""
+    contrast = CONTRASTS[wildcards.contrast]
+    return {key: value for key, value in contrast.items() if key not in ("factors", "sample_weights")}
+
+
 def embedding(wildcards):
     """What the embedding branch ends in."""
     return ["<results>/layout/umap.png"] + expand(

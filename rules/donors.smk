@@ -1,10 +1,4 @@
 # What changes with a covariate, cell type by cell type, with the sample as the unit.
-def contrast_of_shares(wildcards):
-    """The contrast of the config without what needs many genes."""
-    contrast = CONTRASTS[wildcards.contrast]
-    return {key: value for key, value in contrast.items() if key not in ("factors", "sample_weights")}
-
-
 checkpoint pseudobulk:
     """Sum the counts of kept cells per cell type and sample, and decide which types are tested."""
     input:

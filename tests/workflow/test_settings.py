@@ -40,6 +40,7 @@ OTHER = {  # a valid other value, where adding one to a number will not do
     ("simulate", "age_range"): {"simulate": {"age_range": [20, 30]}},
     ("load", "counts"): {"load": {"counts": "raw.X"}},
     ("load", "genome"): {"load": {"genome": "GRCh38"}},
+    ("load", "modality"): {"load": {"modality": "rna"}},
     ("load", "sample_table"): {"load": {"sample_table": "CITATION.cff"}},
     ("load", "cell_table"): {"load": {"cell_table": "CITATION.cff"}},
     ("load", "missing"): {"load": {"missing": ["none"]}},

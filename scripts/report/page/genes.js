@@ -299,7 +299,11 @@ figures.factors = async (c) => {
         text: correlation.map((r) => (r === null ? "" : num(r))),
         textposition: "top center",
         line: { color: c.ink, width: 1 },
-        marker: { size: 10, color: own.map((yes) => (yes ? c.up : c.paper)), line: { color: c.ink, width: 1.5 } },
+        marker: {
+          size: 10,
+          color: own.map((yes) => (yes ? c.up : c.paper)),
+          line: { color: c.ink, width: 1.5 },
+        },
         hovertemplate: "%{x} factors: %{y:,} genes<extra></extra>",
         showlegend: false,
       },

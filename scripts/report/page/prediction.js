@@ -47,15 +47,16 @@ figures.gains = async (c) => {
         },
         marker: { size: 9, color: yes ? c.kept : c.soft, symbol: yes ? "circle" : "circle-open" },
         text: mine.map((row) =>
-          text(
-            `${num(row[gain])} [${num(row[gainLow])}, ${num(row[gainHigh])}] over ${row.best_baseline}`,
-          ),
+          text(`${num(row[gain])} [${num(row[gainLow])}, ${num(row[gainHigh])}] over ${row.best_baseline}`),
         ),
         hovertemplate: "%{text}<extra></extra>",
       };
     }),
     layout: {
-      xaxis: { title: text(`gain in ${score.key === "mae" ? "error" : score.words}${score.unit}`), range: span },
+      xaxis: {
+        title: text(`gain in ${score.key === "mae" ? "error" : score.words}${score.unit}`),
+        range: span,
+      },
       yaxis: { type: "category", categoryorder: "array", categoryarray: [...names].reverse() },
       showlegend: true,
       shapes: [
@@ -188,7 +189,12 @@ const levelsFigure = (c, { label, summary, gaps }) => {
     said: `n = ${plural(gaps.sample.length, "sample")}. AUROC ${num(summary.auroc)} [${num(summary.auroc_low)}, ${num(summary.auroc_high)}], calibration slope ${num(summary.calibration_slope)} [${num(summary.calibration_slope_low)}, ${num(summary.calibration_slope_high)}].`,
     table: {
       columns: ["sample", "donor", "observed", "predicted"],
-      rows: gaps.sample.map((sample, i) => [sample, gaps.donor[i], levels[gaps.observed[i]], gaps.predicted[i]]),
+      rows: gaps.sample.map((sample, i) => [
+        sample,
+        gaps.donor[i],
+        levels[gaps.observed[i]],
+        gaps.predicted[i],
+      ]),
     },
   };
 };
@@ -276,7 +282,10 @@ figures.models = async (c) => {
       },
     ],
     layout: {
-      xaxis: { title: text(`${score.words}${score.unit}`), rangemode: score.key === "mae" ? "tozero" : "normal" },
+      xaxis: {
+        title: text(`${score.words}${score.unit}`),
+        rangemode: score.key === "mae" ? "tozero" : "normal",
+      },
       yaxis: { type: "category" },
     },
     subtitle: type.label,
