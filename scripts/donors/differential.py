@@ -40,39 +40,13 @@ from scipy import sparse
 
 from donors._contrast import Contrast, resolve_contrast
 from donors._design import Design, build, effect
+from donors._fit import MEAN_TREND, OF_ROWS, Fit, check_genes, describe_fit, fit
 from donors._gene_filter import GENES, judge_genes
-from donors._replication import repeats, sum_samples
-from donors._size_factors import genes_under
+from donors._replication import sum_samples
 from files import SAMPLE_COLUMNS, read_cell_types, read_obs, read_tsv, read_types, stack_tables, write_tsv
 from job import InputError, announce, conclude, job, warn
 
-COLUMNS = {
-    "gene_id": str,
-    "symbol": str,
-    "baseMean": float,
-    "log2FoldChange": float,
-    "lfcSE": float,
-    "stat": float,
-    "pvalue": float,
-    "padj": float,
-    "df": int,
-    "log2Range": float,
-    "log2FoldChange_shrunk": float,
-    "lfcSE_shrunk": float,
-    "dispersion": float,
-    "dispersion_gene": float,
-    "dispersion_trend": float,
-    "dispersion_map": float,
-    "dispersion_searched": bool,
-    "converged": bool,
-    "replaced": bool,
-    "outlier": bool,
-}
 FEW_GENES = 50  # under a size factor, below which it is warned of
-FACTORS = ["factor1", "factor2", "factor3", "factor4", "factor5"]
-GENES_PER_FACTOR = 50  # at least
-NUMBERS = ["factors", "in_contrast", "significant", "shared", "correlation", "vif", "variance"]
-MEAN_TREND = "the trend of dispersions did not converge, one mean dispersion is taken for all genes"
 
 
 class Result(NamedTuple):
@@ -107,64 +81,47 @@ def differential(
     Raises InputError as `build` does.
     """
     design = build(contrast, obs, min_samples=min_samples, min_residual_df=min_residual_df)
-    reason, message, filtered = design.reason, design.message, no_filtered()
+    reason, message, filtered, fitted = design.reason, design.message, no_filtered(), Fit.without(design)
     if not reason:
-        used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
-        used = used if design.rows is None else sum_samples(used, design.rows)
+        used = sum_used(counts, design)
         judged = judge_genes(used, design.of_tested, **gene_filter)
         tested = judged["reason"].to_numpy() == ""
         filtered = pd.concat([genes[["gene_id", "symbol"]].reset_index(drop=True), judged], axis=1)[~tested]
-        if not tested.any():
-            least = f"{gene_filter['min_count']} counts in enough samples"
-            reason, message = "no_genes", f"no gene passes differential.gene_filter ({least})"
-        elif tested.sum() < GENES_PER_FACTOR * (contrast.factors or 0):
-            reason = "no_genes"
-            few = f"{tested.sum()} genes are too few for {contrast.factors} hidden factors"
-            message = f"{few} ({GENES_PER_FACTOR} each)"
-    table, chosen, numbers = no_genes(), {}, pd.DataFrame(columns=NUMBERS)
-    samples = design.samples.assign(
-        size_factor=np.nan, sample_weight=np.nan, **dict.fromkeys(FACTORS, np.nan)
-    )
+        reason, why = check_genes(int(tested.sum()), contrast, gene_filter["min_count"])
+        message = why or message
     if not reason:
         dense = pd.DataFrame(used[:, tested].toarray(), columns=genes["gene_id"][tested])
-        asked = {"block": bool(contrast.block), "weigh_samples": contrast.sample_weights}
-        rows = np.arange(len(dense)) if design.rows is None else design.rows
-        if contrast.factors is not None:
-            from donors import _factors
-
-            values, matrix = dense.to_numpy(dtype=float), design.matrix.to_numpy()
-            parts = _factors.split_values(_factors.scale_counts(values, matrix), matrix, design.reduced)
-            numbers = _factors.compare_numbers(dense, design, parts, contrast.factors, fdr=fdr, **asked)
-            hidden = _factors.find_factors(parts, contrast.factors)
-            design = _factors.add_factors(design, hidden)
-            samples.loc[samples["used"], FACTORS[: contrast.factors]] = hidden[rows]
-        if contrast.by_voom:
-            from donors import _voom
-
-            raw, of_rows, chosen = _voom.fit(dense, design, **asked)
-        else:
-            from donors import _deseq2
-
-            settings = {"fdr": fdr, "cooks": cooks, "shrink": shrink, "threads": threads}
-            dense.index = design.matrix.index.astype(str)
-            raw, size_factors, chosen = _deseq2.fit(dense, design, **settings)
-            of_rows = pd.DataFrame({"size_factor": size_factors, "sample_weight": np.nan})
-        raw.insert(0, "symbol", genes["symbol"][tested].to_numpy())
-        table = raw.rename_axis("gene_id").reset_index()[list(COLUMNS)].astype(COLUMNS)
-        table = table.sort_values(["pvalue", "gene_id"], ignore_index=True)
-        chosen["size_factor_genes"] = genes_under(dense.to_numpy(), chosen["size_factors"])
-        own = np.asarray(counts[samples["used"].to_numpy()].sum(axis=1)).ravel()
-        samples.loc[samples["used"], "size_factor"] = split_factors(of_rows["size_factor"], own, rows)
-        samples.loc[samples["used"], "sample_weight"] = of_rows["sample_weight"].to_numpy()[rows]
-        message = "; ".join(filter(None, [message, MEAN_TREND if chosen["trend"] == "mean" else ""]))
-        if contrast.block and not repeats(design.donors):
-            message = "; ".join(
-                filter(None, [message, "no donor has several samples here, so none correlate"])
-            )
-    status = describe(contrast, design, table, fdr=fdr) | chosen
+        settings = {"fdr": fdr, "cooks": cooks, "shrink": shrink, "threads": threads}
+        fitted = fit(dense, genes["symbol"][tested], design, contrast, **settings)
+        message = "; ".join(filter(None, [message, *describe_fit(fitted, contrast)]))
+    status = describe(contrast, fitted.design, fitted.genes, fdr=fdr) | fitted.facts
     status |= {"status": reason or "tested", "message": message, "genes": len(genes)}
     status |= {"gene_filter": gene_filter["gene_filter"]}
-    return Result(table, status, samples, filtered, numbers)
+    samples = describe_samples(design, fitted.rows, counts)
+    return Result(fitted.genes, status, samples, filtered, fitted.numbers)
+
+
+def sum_used(counts: sparse.csr_array, design: Design) -> sparse.csr_array:
+    """(rows of the model matrix, genes) counts of the samples used, summed where the design sums donors."""
+    used = sparse.csr_array(counts[design.samples["used"].to_numpy()])
+    return used if design.rows is None else sum_samples(used, design.rows)
+
+
+def describe_samples(design: Design, rows: pd.DataFrame, counts: sparse.csr_array) -> pd.DataFrame:
+    """The samples of the design with size factor, weight and hidden factors, missing where not used.
+
+    rows: a row per row of the model matrix, or none; counts: (samples, genes) of all samples.
+    """
+    samples = design.samples.assign(**dict.fromkeys(OF_ROWS, np.nan))
+    if rows.empty:
+        return samples
+    used = samples["used"]
+    place = np.arange(len(rows)) if design.rows is None else design.rows
+    values = rows.iloc[place].astype(float)
+    totals = np.asarray(counts[used.to_numpy()].sum(axis=1)).ravel()
+    values["size_factor"] = split_factors(rows["size_factor"], totals, place)
+    samples.loc[used, OF_ROWS] = values.to_numpy()
+    return samples
 
 
 def split_factors(factors: pd.Series, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -220,11 +177,6 @@ def name_test(contrast: Contrast, design: Design) -> str:
         return ""
     together, one = ("F", "t") if contrast.by_voom else ("LRT", "Wald")
     return together if design.joint else one
-
-
-def no_genes() -> pd.DataFrame:
-    """The table of genes without a row, with its columns and types."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
 def no_filtered() -> pd.DataFrame:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from donors import _contrast, _design, _shrink, differential
+from donors import _contrast, _design, _fit, _shrink, differential
 from donors import _differential_figures as figures
 from files import read_tested, stack_tables
 from job import InputError, collect_warnings
@@ -305,7 +305,7 @@ def test_pairs_with_a_single_donor_work():
     assert genes["log2FoldChange"].iloc[:20].median() == pytest.approx(1.5, abs=0.2)
     alone, trend = result.status["message"].split("; ")
     assert alone == "samples with a coefficient of their own, which tell nothing: 1"
-    assert (trend, result.status["trend"]) == (differential.MEAN_TREND, "mean")
+    assert (trend, result.status["trend"]) == (_fit.MEAN_TREND, "mean")
     assert result.status["residual_df"] == 15 - 9
 
 

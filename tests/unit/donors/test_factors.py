@@ -6,7 +6,7 @@ import pytest
 from scipy import linalg, sparse
 from threadpoolctl import threadpool_limits
 
-from donors import _factors, differential
+from donors import _factors, _fit, differential
 from donors._contrast import resolve_contrast
 
 pytestmark = [
@@ -170,7 +170,7 @@ def test_deseq2_gets_the_same_factors():
     assert (two.genes["pvalue"] < 0.05).mean() < 0.1
     assert two.status["method"] == "DESeq2"
     by_voom = measure(data, AGE | VOOM | {"factors": 2})
-    names = differential.FACTORS
+    names = _fit.FACTORS
     np.testing.assert_allclose(two.samples[names], by_voom.samples[names])
     assert two.samples[names].notna().sum().tolist() == [24, 24, 0, 0, 0]
 
