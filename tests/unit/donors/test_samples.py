@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from donors import samples
+from donors import _sums, samples
 from donors._sample_table import Totals, describe_samples, whole_samples
 from donors._samples_figures import (
     draw_associations,
@@ -178,7 +178,7 @@ def test_a_type_with_few_samples_or_genes_has_no_components():
     obs = pd.DataFrame({"sample": ["a", "b", "c"], "donor": ["a", "b", "c"], "pool": ""})
     obs = obs.assign(log_cells=[1.0, 2, 3], log_depth=1.0, pct_counts_mt=1.0)
     counts = sparse.csr_array(np.full((3, 50), 20))
-    sums = samples.prepare("x", counts, obs, np.zeros(50, bool), 10)
+    sums = _sums.prepare_sums("x", counts, obs, np.zeros(50, bool), 10)
     tables = samples.examine(
         [sums], {}, alpha=0.01, random_state=1, n_top_genes=100, n_comps=5, permutations=9
     )
@@ -217,11 +217,11 @@ def test_missing_values_leave_a_sample_out_of_its_covariate_only(seen):
     sums = seen.prepared[0]
     obs = sums.obs.assign(age=sums.obs["age"].mask(sums.obs.index == 3))
     sums = sums._replace(obs=obs)
-    kinds = samples.list_covariates(obs, COVARIATES)
-    scores, _ = samples.find_components(sums, n_top_genes=500, n_comps=2)
-    table = samples.table_of_associations(sums, scores, kinds, permutations=9, random_state=1)
+    kinds = _sums.list_covariates(obs, COVARIATES)
+    scores, _ = _sums.find_components(sums, n_top_genes=500, n_comps=2)
+    table = _sums.tabulate_associations(sums, scores, kinds, permutations=9, random_state=1)
     assert table.groupby("covariate")["samples"].first()[["age", "sex"]].tolist() == [15, 16]
-    assert (samples.table_of_variance(sums, kinds)["samples"] == 15).all()
+    assert (_sums.tabulate_variance(sums, kinds)["samples"] == 15).all()
 
 
 def test_the_order_of_samples_does_not_change_what_is_said(seen):
@@ -230,10 +230,10 @@ def test_the_order_of_samples_does_not_change_what_is_said(seen):
     mixed = sums._replace(
         counts=sums.counts[order], values=sums.values[order], obs=sums.obs.iloc[order].reset_index(drop=True)
     )
-    one, _ = samples.find_components(sums, n_top_genes=500, n_comps=2)
-    two, _ = samples.find_components(mixed, n_top_genes=500, n_comps=2)
+    one, _ = _sums.find_components(sums, n_top_genes=500, n_comps=2)
+    two, _ = _sums.find_components(mixed, n_top_genes=500, n_comps=2)
     assert two == pytest.approx(one[order], abs=1e-8)
-    kinds = samples.list_covariates(sums.obs, COVARIATES)
-    assert samples.correlation_of(mixed, kinds, 500) == pytest.approx(
-        samples.correlation_of(sums, kinds, 500)[np.ix_(order, order)], abs=1e-8
+    kinds = _sums.list_covariates(sums.obs, COVARIATES)
+    assert _sums.correlate_samples(mixed, kinds, 500) == pytest.approx(
+        _sums.correlate_samples(sums, kinds, 500)[np.ix_(order, order)], abs=1e-8
     )

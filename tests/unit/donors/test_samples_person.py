@@ -16,7 +16,7 @@ from donors._same_person import (
     standardise,
     z_limit,
 )
-from donors.samples import Sums, correlation_of
+from donors._sums import Sums, correlate_samples
 
 GENES = 800
 TECHNICAL = {"log_cells": 0.0, "log_depth": 0.0, "pct_counts_mt": 0.0}
@@ -53,7 +53,7 @@ def find_pairs(counts, donors, covariates=None, alpha=0.01):
         total = part.sum(axis=1, keepdims=True)
         values = np.log2((part[:, genes] + 2) / (total + 4) * 1e6)
         sums = Sums("", part[:, genes], values, np.zeros(genes.sum(), bool), obs)
-        correlations.append((places, correlation_of(sums, kinds, 500)))
+        correlations.append((places, correlate_samples(sums, kinds, 500)))
     limit = z_limit(len(donors), alpha, 1)
     return list_pairs(compare_samples(correlations, donors), names, donors, limit)
 
