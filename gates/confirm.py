@@ -63,10 +63,10 @@ def confirm(folder: Path, targets: list[str], release: str | None) -> str | None
         if done.returncode:
             return f"make {target} ended with status {done.returncode}"
         print(f"confirm: make {target}: {time.monotonic() - start:.0f} s", flush=True)
-    made = folder / "results/publish/release.json"
-    release = json.loads(made.read_text(encoding="utf-8"))["release"] if made.exists() else None
-    print(f"confirm: commit {git('rev-parse', 'HEAD')}, release {release}", flush=True)
-    return f"the release is {release}, not {release}" if release and release != release else None
+    record = folder / "results/publish/release.json"
+    actual = json.loads(record.read_text(encoding="utf-8"))["release"] if record.exists() else None
+    print(f"confirm: commit {git('rev-parse', 'HEAD')}, release {actual}", flush=True)
+    return f"the release is {actual}, not {release}" if release and actual != release else None
 
 
 def main() -> None:

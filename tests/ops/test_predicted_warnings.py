@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from scipy.sparse import csr_matrix
 
@@ -17,14 +16,15 @@ from job import CODES
 from odd_cohorts import odd_cohorts
 from small_cohort import AGE, CELLS, cohort, written
 from step_main import ROOT, run_main
+from workflow.defaults import complete_config
 
 LATER = ["exclude_matches_nothing", "batch_has_one_level"]  # of steps that are not run here
 COLUMNS = ["code", "message", "setting"]
 
 
 def options_of(folder: Path, path: Path, **load) -> doctor.Options:
-    """The default config for a cohort."""
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    """The config of the demo for a cohort."""
+    config = complete_config(ROOT, [])
     columns = {"sample": "sample", "donor": "donor", "pool": None, "covariates": [AGE]}
     config["load"] |= columns | {"shards": 1} | load
     config["cohort"]["path"] = str(path)

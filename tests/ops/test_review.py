@@ -97,7 +97,7 @@ MUTANTS = {
         '"""Edited. ',
     ),
     'test -z "$(snakemake --profile profiles/ci --list-changes input)"': (
-        "config/config.yaml",
+        "config/demo.yaml",
         "shards: 2",
         "shards: 3",
     ),

@@ -16,7 +16,7 @@ TOLD = {  # what a command must say, besides ending well
     "snakemake --profile profiles/local --dry-run": "Nothing to be done",
     "make cost": "dominant: ",
     "make doctor": "ok      environment",
-    "cat results/logs/load.log": "load: ",
+    "cat results/logs/load.log": "result: ",
     "python -m json.tool results/benchmarks/load.perf.json": '"status": "ok"',
     "snakemake --profile profiles/local --summary": "results/load/cohort.json",
     "make incident": "incident bundle: incidents/",

@@ -91,7 +91,7 @@ def test_dying_and_red_cells_are_dropped(results, cells):
 def test_planted_age_genes_are_found_and_false_ones_are_few(results, tested):
     effects = tsv(results / "simulate/effects.tsv").astype({"log2fc_per_decade": float})
     false, called = 0, 0
-    found = pd.concat(map(pd.read_parquet, sorted((results / "differential/age").glob("*.parquet"))))
+    found = pd.concat(map(pd.read_parquet, sorted((results / "differential/age").glob("[0-9][0-9].parquet"))))
     assert set(found["cell_type"]) == set(tested["id"])
     for row in tested.itertuples():
         genes = found[found["cell_type"] == row.id].copy()

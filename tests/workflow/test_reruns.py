@@ -2,7 +2,7 @@
 
 import yaml
 
-CELLS_ON = {"cells", "preprocess", "dimred", "layout", "cluster", "markers", "pseudobulk"}
+CELLS_ON = {"cells", "preprocess", "dimred", "layout", "cluster", "markers", "pseudobulk", "samples"}
 
 
 def overlay(checkout, content):
@@ -44,7 +44,12 @@ def test_another_baseline_runs_no_ridge(demo):
 
 def test_no_target_plans_no_prediction(demo):
     (demo.folder / "results/ridge/summary.tsv").unlink()
-    assert overlay(demo, {"ridge": {"target": None}}) == {"provenance": 1, "report": 1, "publish": 1}
+    assert overlay(demo, {"ridge": {"target": None}}) == {
+        "provenance": 1,
+        "report": 1,
+        "publish": 1,
+        "warning_table": 1,
+    }
 
 
 def test_one_more_resolution_runs_only_its_cluster_and_the_markers(demo):
