@@ -6,6 +6,7 @@ from pathlib import Path
 # Before numpy is imported: many small linear systems with one BLAS thread per core each wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # numba refuses another number once it has threads
 
 import pytest
 

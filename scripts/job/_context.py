@@ -8,6 +8,7 @@ sets the delays. It comes as an environment variable, because as a param it woul
 """
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -209,8 +210,10 @@ def _rename_together(pairs):
 def _redirect_output(log, *, append):
     """Write to the log file what Python and native code print."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # in one order with what native code and children print
     saved = os.dup(1), os.dup(2)
     with open(log, "a" if append else "w", buffering=1, encoding="utf-8") as handle:
         os.dup2(handle.fileno(), 1)
