@@ -52,7 +52,7 @@ rule lost:
     shell: "echo lost > {output}"
 """
 CONFIG = {"glue": "0123456789ab", "how": "well", "names": ["one.tsv", "two.tsv"]}
-AFTER_ALL = ("all", "provenance", "publish", "report")  # follow any change
+AFTER_ALL = ("all", "provenance", "publish", "report", "warning_table")  # follow any change
 NONE = {"code": [], "params": [], "input": [], "missing": [], "unknown": 0, "reruns": {}}
 
 
